@@ -1,0 +1,79 @@
+"""Budgets are token buckets that survive a restart: how much may be disrupted, and how fast."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from healer.domain.plan import Plan, PlannedStep
+from healer.domain.playbook import DEFAULT_BUDGETS, Rate, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What is left in one bucket as of `at`."""
+
+    tokens: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """A demand on one bucket: `cost` tokens of what `rate` grants, counted under `key`."""
+
+    key: str  #: `scope/name`, e.g. `zone/eu-1a`
+    scope: Scope
+    cost: int
+    rate: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """The bucket that cannot pay, and when it could."""
+
+    spend: Spend
+    until: float
+
+
+def level(bucket: Bucket | None, rate: Rate, now: float) -> float:
+    """Tokens in the bucket at `now`: full when it was never used, never above `rate.count`.
+
+    A clock that went backwards refills nothing.
+    """
+    if bucket is None:
+        return float(rate.count)
+    gained = max(0.0, now - bucket.at) * rate.count / rate.per_seconds
+    return min(float(rate.count), bucket.tokens + gained)
+
+
+def take(bucket: Bucket | None, spend: Spend, now: float) -> Bucket | Short:
+    """The bucket after paying, or what is short. A cost above the whole bucket is never payable."""
+    tokens = level(bucket, spend.rate, now)
+    if tokens >= spend.cost:
+        return Bucket(tokens - spend.cost, now)
+    if spend.cost > spend.rate.count:
+        return Short(spend, float("inf"))
+    missing = spend.cost - tokens
+    return Short(spend, now + missing * spend.rate.per_seconds / spend.rate.count)
+
+
+def spends(plan: Plan, step: PlannedStep) -> tuple[Spend, ...]:
+    """Every bucket that `step` draws on; a step without disruption draws on none.
+
+    A scope the playbook does not mention falls back to `DEFAULT_BUDGETS`: missing is strict.
+    """
+    if step.cost == 0:
+        return ()
+    names = {
+        Scope.TARGET: str(step.target),
+        Scope.OWNER: str(plan.lock),
+        Scope.PLAYBOOK: plan.playbook,
+        Scope.ACTION_CLASS: step.action_class,
+        Scope.NAMESPACE: plan.namespace,
+        Scope.ZONE: plan.zone,
+        Scope.CLUSTER: "cluster",
+    }
+    rates: Mapping[Scope, Rate] = {**DEFAULT_BUDGETS, **plan.guards.budgets}
+    return tuple(
+        Spend(f"{scope}/{names[scope]}", scope, step.cost, rates[scope])
+        for scope in Scope
+        if names[scope]
+    )

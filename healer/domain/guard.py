@@ -1,0 +1,414 @@
+"""Guards: may this step of this plan be done now? One pure function answers, always with a reason.
+
+`decide` asks every guard and returns the strictest answer with all of them, so a person sees the
+whole picture and not the first obstacle. What cannot be known forbids: an unreachable Prometheus,
+an unknown firing state or an unevaluable condition is `blind`, and blind means still.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from healer.domain.budget import Bucket, Short, spends, take
+from healer.domain.pause import Pause
+from healer.domain.plan import Plan, PlannedStep
+from healer.domain.playbook import Mode, Window
+from healer.domain.storm import Flow, allowance, is_storm
+from healer.domain.target import CLUSTER_SCOPED, WORKLOADS, DomainHealth, Kind, Observation
+from healer.domain.verdict import Allow, Because, Effect, Reason, Verdict
+from healer.kernel.durations import format_duration
+
+#: How long a deferred plan waits before it is looked at again, when nothing tells better.
+LOOK_AGAIN_SECONDS = 15.0
+#: The clock of another machine may be this much off before times are distrusted.
+SKEW_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's answer to one plan."""
+
+    plan_digest: str
+    approved: bool
+    by: str
+    at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionAnswer:
+    """What an `unless` condition says now; None when it could not be evaluated."""
+
+    text: str
+    because: str
+    holds: bool | None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardFacts:
+    """All that the guards look at, gathered right before they are asked."""
+
+    now: float
+    observation: Observation | None  #: of the step's target; None when it is gone
+    firing: bool | None  #: by a fresh look at the source; None when it could not be asked
+    firing_age_seconds: float = 0.0  #: how old that look is
+    episode_opened_at: float = 0.0
+    pauses: tuple[Pause, ...] = ()
+    last_run_ended_at: float | None = None  #: of this playbook on this target
+    buckets: Mapping[str, Bucket] = field(default_factory=dict)
+    locked_by: str | None = None  #: episode that holds the lock on the target's owner
+    owner: DomainHealth | None = None
+    zone: DomainHealth | None = None  #: None: could not be counted
+    in_flight_owner: int = 0
+    in_flight_zone: int = 0
+    flow: Flow = field(default_factory=Flow)  #: how far the zone's ramp has come
+    queue_place: int = 0  #: episodes ahead of this one in the same zone
+    bad_outcomes: int = 0  #: of this playbook in a row
+    last_bad_at: float | None = None
+    breaker_reset_at: float | None = None  #: a person reset the breaker then
+    conditions: tuple[ConditionAnswer, ...] = ()
+    error_budget: float | None = None  #: 0 to 1; None: not asked for, or unknown
+    approval: Approval | None = None
+    protected: str = ""  #: why the target is protected; empty when it is not
+    missing_right: str = ""  #: the API right that is missing; empty when none is
+    dry_run: bool = False
+    breaks_hold: bool = False  #: this run has begun: its own cooldown does not stop its ladder
+
+
+def decide(plan: Plan, step: PlannedStep, facts: GuardFacts) -> tuple[Verdict, Allow | None]:
+    """The verdict on doing `step` of `plan` now, and the right to do it if every guard allows.
+
+    The strictest answer wins: deny, then need of approval, then deferral. Among equals the first
+    guard in the list speaks; a deferral lasts until the latest of them.
+    """
+    because = tuple(answer for guard in _GUARDS if (answer := guard(plan, step, facts)) is not None)
+    for effect in (Effect.DENY, Effect.DEFER, Effect.NEED_APPROVAL):
+        answers = [answer for answer in because if answer.effect is effect]
+        if answers:
+            waits = [answer.until for answer in answers if answer.until is not None]
+            return (
+                Verdict(
+                    effect,
+                    answers[0].reason,
+                    answers[0].detail,
+                    plan.digest,
+                    max(waits) if waits else facts.now + LOOK_AGAIN_SECONDS,
+                    because,
+                ),
+                None,
+            )
+    verdict = Verdict(Effect.ALLOW, Reason.ALLOWED, "every guard allows", plan.digest)
+    return verdict, Allow(plan.digest, step.index, facts.now)
+
+
+_Guard = Callable[[Plan, PlannedStep, GuardFacts], Because | None]
+
+
+def _deny(reason: Reason, detail: str) -> Because:
+    return Because(Effect.DENY, reason, detail)
+
+
+def _defer(reason: Reason, detail: str, until: float | None = None) -> Because:
+    return Because(Effect.DEFER, reason, detail, until)
+
+
+def _still_there(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    seen = facts.observation
+    if seen is None:
+        return _deny(Reason.TARGET_GONE, f"{step.target} no longer exists")
+    if step.target.uid and seen.ref.uid != step.target.uid:
+        return _deny(
+            Reason.TARGET_CHANGED,
+            f"{step.target} is another incarnation now: planned {step.target.uid}, "
+            f"found {seen.ref.uid}",
+        )
+    return None
+
+
+def _still_firing(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    if facts.firing is None:
+        return _defer(Reason.BLIND, "whether the alert still fires could not be asked")
+    if not facts.firing:
+        return _deny(Reason.NOT_FIRING, "a fresh look says the alert no longer fires")
+    return None
+
+
+def _not_too_old(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    age = facts.now - facts.episode_opened_at
+    if facts.breaks_hold or age <= plan.guards.max_age_seconds or _approved(plan, facts):
+        return None
+    return Because(
+        Effect.NEED_APPROVAL,
+        Reason.TOO_OLD,
+        f"open for {format_duration(round(age))}, longer than "
+        f"{format_duration(plan.guards.max_age_seconds)}: a person decides",
+    )
+
+
+def _not_protected(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    if facts.protected:
+        return _deny(Reason.TARGET_PROTECTED, facts.protected)
+    return None
+
+
+def _has_rights(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    if facts.missing_right:
+        return _deny(Reason.MISSING_RIGHT, facts.missing_right)
+    return None
+
+
+def _not_paused(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    for pause in facts.pauses:
+        if pause.covers(plan.namespace, plan.playbook, facts.now):
+            return _defer(
+                Reason.PAUSED,
+                f"{pause.scope} is paused by {pause.by}: {pause.reason}",
+                pause.until,
+            )
+    return None
+
+
+def _windows(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    if step.cost == 0:
+        return None
+    allowed = [window for window in plan.guards.windows if not window.freeze]
+    for window in plan.guards.windows:
+        if window.freeze and in_window(window, facts.now):
+            why = window.because or "freeze window"
+            return _defer(Reason.FREEZE_WINDOW, why, window_end(window, facts.now))
+    if allowed and not any(in_window(window, facts.now) for window in allowed):
+        return _defer(Reason.FREEZE_WINDOW, "outside every maintenance window")
+    return None
+
+
+def _unless(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    for answer in facts.conditions:
+        why = answer.because or answer.text
+        if answer.holds is None:
+            return _defer(Reason.BLIND, f"cannot evaluate unless ({why}): {answer.detail}")
+        if answer.holds:
+            return _defer(Reason.UNLESS_CONDITION, why)
+    return None
+
+
+def _error_budget(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    rule = plan.guards.error_budget
+    if rule is None or step.cost == 0:
+        return None
+    if facts.error_budget is None:
+        return _defer(Reason.BLIND, f"the error budget is not known: {rule.expr}")
+    if facts.error_budget < rule.minimum:
+        return _defer(
+            Reason.ERROR_BUDGET_SPENT,
+            f"{facts.error_budget:.1%} of the error budget is left, {rule.minimum:.1%} is needed",
+        )
+    return None
+
+
+def _managed(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    seen = facts.observation
+    if seen is None or step.cost == 0:
+        return None
+    if (
+        seen.managers
+        and step.action_class in FIELD_CLASSES
+        and not plan.guards.allow_gitops_managed
+    ):
+        return _deny(
+            Reason.GITOPS_MANAGED,
+            f"{seen.ref} is owned by {', '.join(seen.managers)}, which would revert the change",
+        )
+    if seen.hpa is not None and step.action_class == "scale" and not plan.guards.allow_hpa_managed:
+        return _deny(Reason.HPA_MANAGED, f"spec.replicas of {seen.ref} belongs to {seen.hpa}")
+    return None
+
+
+#: Action classes that change fields a GitOps tool or an autoscaler may own.
+FIELD_CLASSES = frozenset({"scale", "rollout", "patch", "traffic", "storage"})
+
+
+def _rollout(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    seen = facts.observation
+    if seen is None or step.cost == 0 or plan.guards.allow_during_rollout or facts.breaks_hold:
+        return None
+    if seen.rollout_in_progress:
+        return _defer(Reason.ROLLOUT_IN_PROGRESS, f"{seen.lock_ref} is rolling out")
+    return None
+
+
+def _not_locked(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    if facts.locked_by is not None and facts.locked_by != plan.episode_id:
+        return _defer(Reason.TARGET_LOCKED, f"{plan.lock} is being worked on by {facts.locked_by}")
+    return None
+
+
+def _cooldown(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    if facts.last_run_ended_at is None or facts.breaks_hold:
+        return None
+    until = facts.last_run_ended_at + plan.guards.cooldown_seconds
+    if facts.now < until:
+        return _defer(
+            Reason.COOLDOWN,
+            f"{plan.playbook} ran on {plan.target} "
+            f"{format_duration(round(facts.now - facts.last_run_ended_at))} ago",
+            until,
+        )
+    return None
+
+
+def _breaker(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    limit = plan.guards.breaker_failures
+    if step.cost == 0 or facts.last_bad_at is None or facts.bad_outcomes < limit:
+        return None
+    if facts.breaker_reset_at is not None and facts.breaker_reset_at > facts.last_bad_at:
+        return None
+    until = facts.last_bad_at + plan.guards.breaker_seconds
+    if facts.now >= until:
+        return None  # half open: one canary run may prove it, and its outcome decides
+    return _defer(
+        Reason.BREAKER_OPEN,
+        f"{facts.bad_outcomes} runs of {plan.playbook} in a row did not help",
+        until,
+    )
+
+
+def _min_healthy(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    seen = facts.observation
+    if seen is None or facts.owner is None or step.cost == 0 or step.target.kind is not Kind.POD:
+        return None
+    pod = next((pod for pod in seen.pods if pod.ref.uid == seen.ref.uid), None)
+    if pod is None or not pod.ready:
+        return None  # replacing a pod that serves nothing takes no health away
+    healthy = facts.owner.total - facts.owner.bad - facts.in_flight_owner - 1
+    if healthy < plan.guards.min_healthy_ratio * facts.owner.total:
+        return _defer(
+            Reason.MIN_HEALTHY,
+            f"{max(healthy, 0)} of {facts.owner.total} pods of {plan.lock} would stay healthy, "
+            f"{plan.guards.min_healthy_ratio:.0%} are needed",
+        )
+    return None
+
+
+def _zone_storm(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    if step.cost == 0 or not plan.zone:
+        return None
+    if facts.zone is None:
+        return _defer(Reason.BLIND, f"the pods of zone {plan.zone} could not be counted")
+    return _paced(plan, facts, facts.zone, facts.in_flight_zone, Reason.ZONE_DEGRADED)
+
+
+def _owner_storm(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    # An action on the whole workload (undo, scale) is the cure for a sick workload, not a storm.
+    if step.cost == 0 or step.target.kind in WORKLOADS or step.target.kind in CLUSTER_SCOPED:
+        return None
+    if facts.owner is None:
+        return None
+    return _paced(plan, facts, facts.owner, facts.in_flight_owner, Reason.OWNER_DEGRADED)
+
+
+def _paced(
+    plan: Plan, facts: GuardFacts, domain: DomainHealth, in_flight: int, degraded: Reason
+) -> Because | None:
+    if is_storm(domain, plan.guards):
+        return _defer(
+            degraded,
+            f"{domain.bad} of {domain.total} pods of {domain.name} are bad at once: this is not "
+            "one pod's trouble, so nothing is restarted",
+        )
+    allowed = allowance(domain, in_flight, plan.guards, facts.flow)
+    if in_flight >= allowed or facts.queue_place >= allowed - in_flight:
+        return _defer(
+            Reason.STORM_PACED,
+            f"{in_flight} of {allowed} allowed at once in {domain.name} are under way, "
+            f"place {facts.queue_place + 1} in the queue",
+            facts.now + LOOK_AGAIN_SECONDS * (1 + facts.queue_place // max(allowed, 1)),
+        )
+    return None
+
+
+def _budgets(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    short = [
+        result
+        for spend in spends(plan, step)
+        if isinstance(result := take(facts.buckets.get(spend.key), spend, facts.now), Short)
+    ]
+    if not short:
+        return None
+    worst = max(short, key=lambda result: result.until)
+    rate = worst.spend.rate
+    detail = (
+        f"{worst.spend.key}: {rate.count} per {format_duration(rate.per_seconds)} is spent, "
+        f"this step costs {worst.spend.cost}"
+    )
+    if worst.until == float("inf"):
+        return _deny(Reason.BUDGET_EXHAUSTED, detail + ", more than the whole budget")
+    return _defer(Reason.BUDGET_EXHAUSTED, detail, worst.until)
+
+
+def _approved(plan: Plan, facts: GuardFacts) -> bool:
+    answer = facts.approval
+    return answer is not None and answer.approved and answer.plan_digest == plan.digest
+
+
+def _person(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    if plan.mode is Mode.OBSERVE:
+        return _deny(Reason.OBSERVE_ONLY, f"{plan.playbook} is in mode observe")
+    if plan.mode is Mode.AUTO or facts.breaks_hold:
+        return None
+    answer = facts.approval
+    if answer is None or answer.plan_digest != plan.digest:
+        return Because(
+            Effect.NEED_APPROVAL,
+            Reason.APPROVAL_NEEDED,
+            f"{plan.playbook} is in mode approve",
+            facts.now + plan.guards.approval_ttl_seconds,
+        )
+    if not answer.approved:
+        return _deny(Reason.APPROVAL_REJECTED, f"{answer.by} said no")
+    if facts.now > answer.expires_at + SKEW_SECONDS:
+        return _deny(Reason.APPROVAL_EXPIRED, f"{answer.by} approved too long ago")
+    return None
+
+
+#: In the order in which their reasons speak for a verdict.
+_GUARDS: tuple[_Guard, ...] = (
+    _still_there,
+    _still_firing,
+    _not_protected,
+    _has_rights,
+    _not_paused,
+    _managed,
+    _zone_storm,
+    _owner_storm,
+    _not_locked,
+    _cooldown,
+    _breaker,
+    _windows,
+    _unless,
+    _error_budget,
+    _rollout,
+    _min_healthy,
+    _budgets,
+    _not_too_old,
+    _person,
+)
+
+_DAY_MINUTES = 1440
+
+
+def in_window(window: Window, at: float) -> bool:
+    """Whether `at` (Unix seconds) lies in the weekly window, read in UTC."""
+    minute_of_week = int(at // 60 + 3 * _DAY_MINUTES) % (7 * _DAY_MINUTES)  # 1970-01-01: Thursday
+    day, minute = divmod(minute_of_week, _DAY_MINUTES)
+    if window.start_minute < window.end_minute:
+        return day in window.days and window.start_minute <= minute < window.end_minute
+    if minute >= window.start_minute:
+        return day in window.days
+    return minute < window.end_minute and (day - 1) % 7 in window.days
+
+
+def window_end(window: Window, at: float) -> float:
+    """When the window that contains `at` ends, Unix seconds."""
+    minute = int(at // 60) % _DAY_MINUTES
+    left = (window.end_minute - minute) % _DAY_MINUTES or _DAY_MINUTES
+    return (at // 60 + left) * 60.0

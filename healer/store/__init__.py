@@ -1,0 +1,1 @@
+"""The journal on disk: one Store port, one package for each engine."""

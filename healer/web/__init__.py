@@ -1,0 +1,1 @@
+"""What healer serves: the webhook, the API for people, health and metrics. Decides nothing."""

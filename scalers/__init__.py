@@ -1,0 +1,1 @@
+"""Demand, forecast and recommendation for the HorizontalPodAutoscaler."""
