@@ -1,0 +1,86 @@
+"""Everything the engine works with, handed in once by the composition root."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from healer.actions.contract import Action
+from healer.domain.episode import Episode
+from healer.domain.journal import Fact
+from healer.domain.pause import Pause
+from healer.domain.playbook import Mode, Playbook
+from healer.domain.protection import Protection
+from healer.domain.run import Run
+from healer.kernel.clock import Clock
+from healer.kernel.crashpoints import NO_CRASH, CrashPoints
+from healer.ports import Alerts, Change, Claim, Cluster, Http, Metrics, Store
+from healer.probes.contract import Probe
+
+
+class Listener(Protocol):
+    """Told of every committed change: metrics, logs and Kubernetes Events are listeners."""
+
+    def heard(self, episode: Episode, run: Run | None, facts: Sequence[Fact]) -> None:
+        """These facts are on disk now. Must return at once and raise nothing."""
+        ...
+
+
+class LevelSource(Protocol):
+    """Can say whether an alert fires right now."""
+
+    async def is_firing(self, episode: Episode) -> bool | None:
+        """True or false by a fresh look; None when it could not be asked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Numbers and switches of the engine; each has the careful default."""
+
+    lease_seconds: float = 30.0
+    concurrency: int = 50  #: episodes worked on at the same time
+    fresh_seconds: float = 5.0  #: a delivery this young needs no second look at its source
+    hold_page_seconds: float = 60.0  #: a person is told of what is held back for this long
+    verify_default_seconds: float = 300.0  #: when no rule tells how slowly an alert decays
+    poll_seconds: float = 30.0
+    absent_seconds: float = 90.0  #: not seen for this long by a working poll means resolved
+    dry_run: bool = False
+    ceiling: Mode = Mode.AUTO  #: no playbook may do more by itself than this
+    protection: Protection = field(default_factory=Protection)
+    channels: tuple[str, ...] = ()  #: configured notifiers
+
+
+@dataclass(slots=True)
+class World:
+    """Ports, registries and options. Built once; only the composition root names concrete parts."""
+
+    store: Store
+    cluster: Cluster
+    clock: Clock
+    actions: Mapping[str, Action]
+    probes: Mapping[str, Probe]
+    playbooks: Callable[[], Sequence[Playbook]]
+    owner: str
+    metrics: Metrics | None = None
+    alerts: Alerts | None = None
+    http: Http | None = None
+    options: EngineOptions = field(default_factory=EngineOptions)
+    listeners: list[Listener] = field(default_factory=list)
+    levels: dict[str, LevelSource] = field(default_factory=dict)  #: by prefix of the source
+    local_pauses: Callable[[], Sequence[Pause]] = tuple  #: kill switches that need no database
+    crash: CrashPoints = NO_CRASH
+
+    async def commit(self, claim: Claim, change: Change) -> Claim:
+        """Make a change durable, then tell the listeners."""
+        after = await self.store.commit(claim, change)
+        if change.facts:
+            for listener in self.listeners:
+                listener.heard(after.episode, after.run, change.facts)
+        return after
+
+    def level_of(self, episode: Episode) -> LevelSource | None:
+        """Who can say whether this episode's alert fires."""
+        for prefix, source in self.levels.items():
+            if episode.source.startswith(prefix):
+                return source
+        return None
