@@ -1,0 +1,151 @@
+"""Every artefact of the test bed, its version, and how to reach its programs.
+
+Nothing is built at import: asking for a path builds what is missing, so a cluster costs
+only what it uses. `python -m tests.bed build` builds ahead.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.bed.cache import Artefact
+from tests.bed.debian import debian_artefact
+from tests.bed.errors import BedError
+from tests.bed.golang import Program, go_artefact
+
+KUBERNETES = "1.36.3"
+CONTAINERD = "2.4.2"
+PROMETHEUS = "0.305.0"
+ALERTMANAGER = "0.31.0"
+KWOK = "0.8.0"
+KUSTOMIZE = "5.8.1"
+KIND = "0.32.0"
+OWN = "1"
+
+
+def kube() -> Artefact:
+    """The control plane, kubelet, kube-proxy, etcd and kubectl in one binary `kube`."""
+    version = "k8s.io/component-base/version"
+    major, minor, _ = KUBERNETES.split(".")
+    stamp = (
+        f"-X {version}.gitVersion=v{KUBERNETES} -X {version}.gitMajor={major} "
+        f"-X {version}.gitMinor={minor}"
+    )
+    return go_artefact("kube", KUBERNETES, Program("kube", ldflags=stamp))
+
+
+def containerd() -> Artefact:
+    """containerd, its shim for runc, and ctr."""
+    package = "github.com/containerd/containerd/v2/cmd"
+    # Snapshotters that need C libraries or kernel modules nobody uses here.
+    tags = "no_btrfs no_zfs no_devmapper no_aufs"
+    names = ("containerd", "containerd-shim-runc-v2", "ctr")
+    programs = [Program(name, f"{package}/{name}", tags) for name in names]
+    return go_artefact("containerd", CONTAINERD, *programs)
+
+
+def prometheus() -> Artefact:
+    """prometheus and promtool (0.305 is the library version of 3.5 LTS)."""
+    package = "github.com/prometheus/prometheus/cmd"
+    names = ("prometheus", "promtool")
+    return go_artefact("prometheus", PROMETHEUS, *(Program(n, f"{package}/{n}") for n in names))
+
+
+def alertmanager() -> Artefact:
+    """alertmanager and amtool."""
+    package = "github.com/prometheus/alertmanager/cmd"
+    names = ("alertmanager", "amtool")
+    programs = [Program(name, f"{package}/{name}") for name in names]
+    return go_artefact("alertmanager", ALERTMANAGER, *programs)
+
+
+def kwok() -> Artefact:
+    """The KWOK controller that plays the kubelet of simulated nodes."""
+    return go_artefact("kwok", KWOK, Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"))
+
+
+def kustomize() -> Artefact:
+    """kustomize."""
+    return go_artefact(
+        "kustomize", KUSTOMIZE, Program("kustomize", "sigs.k8s.io/kustomize/kustomize/v5")
+    )
+
+
+def kind() -> Artefact:
+    """kind."""
+    return go_artefact("kind", KIND, Program("kind", "sigs.k8s.io/kind"))
+
+
+def pause() -> Artefact:
+    """The init process of a pod's sandbox."""
+    return go_artefact("pause", OWN, Program("pause"))
+
+
+def app() -> Artefact:
+    """The service to break."""
+    return go_artefact("app", OWN, Program("app"))
+
+
+ARTEFACTS: dict[str, Callable[[], Artefact]] = {
+    "kube": kube,
+    "containerd": containerd,
+    "debian": debian_artefact,
+    "prometheus": prometheus,
+    "alertmanager": alertmanager,
+    "kwok": kwok,
+    "kustomize": kustomize,
+    "kind": kind,
+    "pause": pause,
+    "app": app,
+}
+
+_BINARIES: dict[str, Callable[[], Artefact]] = {
+    "kube": kube,
+    "containerd": containerd,
+    "containerd-shim-runc-v2": containerd,
+    "ctr": containerd,
+    "prometheus": prometheus,
+    "promtool": prometheus,
+    "alertmanager": alertmanager,
+    "amtool": alertmanager,
+    "kwok": kwok,
+    "kustomize": kustomize,
+    "kind": kind,
+    "pause": pause,
+    "app": app,
+}
+
+
+def binary(name: str) -> Path:
+    """The path of a program; it is built first when the cache does not hold it."""
+    if name not in _BINARIES:
+        raise BedError(f"no program called {name!r}; known are {', '.join(_BINARIES)}")
+    return _BINARIES[name]().path() / "bin" / name
+
+
+def kube_program(name: str) -> list[str]:
+    """The argv prefix that runs a Kubernetes program such as kube-apiserver or kubectl.
+
+    A machine that cannot build but has KUBEBUILDER_ASSETS uses the programs in there.
+    """
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets and not kube().built and shutil.which("go") is None:
+        program = Path(assets) / name
+        if program.is_file():
+            return [str(program)]
+        raise BedError(
+            f"KUBEBUILDER_ASSETS={assets} has no {name}, and without Go it cannot be built: "
+            "install Go 1.26 or later"
+        )
+    return [str(binary("kube")), name]
+
+
+def build(names: Sequence[str]) -> list[Path]:
+    """Build the named artefacts (all of them when none is named) and return their folders."""
+    unknown = [name for name in names if name not in ARTEFACTS]
+    if unknown:
+        raise BedError(f"cannot build {', '.join(unknown)}; known are {', '.join(ARTEFACTS)}")
+    return [ARTEFACTS[name]().path() for name in names or ARTEFACTS]

@@ -1,0 +1,3 @@
+module healer.dev/tests/bed/app
+
+go 1.24

@@ -1,0 +1,3 @@
+module healer.dev/tests/bed/pause
+
+go 1.24
