@@ -1,0 +1,74 @@
+"""How the daemon behaves: what it remembers where, what it may do, and what it says."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from healer.settings.section import Seconds, Section
+
+ModeName = Literal["observe", "approve", "auto"]
+
+
+class StoreSettings(Section):
+    """The journal."""
+
+    path: Path = Field(
+        default=Path("/var/lib/healer/healer.db"),
+        description="SQLite file; its directory must be on a local disk, never on NFS.",
+    )
+
+
+class Playbooks(Section):
+    """What to do."""
+
+    paths: tuple[Path, ...] = Field(
+        default=(Path("/etc/healer/playbooks"),),
+        min_length=1,
+        description="Playbook files, or directories that are searched for `*.yaml`.",
+    )
+
+
+class Worker(Section):
+    """Who does the work."""
+
+    concurrency: int = Field(default=8, ge=1, le=256, description="Episodes worked on at once.")
+    lease_seconds: Seconds = Field(
+        default=15.0,
+        description="A claim lasts so long without renewal; then another worker takes over.",
+    )
+
+
+class Autonomy(Section):
+    """How much playbooks may do by themselves."""
+
+    default: ModeName = Field(default="approve", description="Mode of a playbook that states none.")
+    ceiling: ModeName = Field(
+        default="auto", description="No playbook does more than this, whatever it says."
+    )
+
+
+class Protected(Section):
+    """What is never touched, beyond the compiled-in list (docs/safety.md)."""
+
+    namespaces: tuple[str, ...] = Field(
+        default=(), description="Namespaces in which nothing is touched."
+    )
+    kinds: tuple[str, ...] = Field(
+        default=(), description="Kinds that are never touched, e.g. `Node`."
+    )
+    objects: tuple[Annotated[str, Field(pattern=r"^[A-Za-z]+/([^/\s]+/)?[^/\s]+$")], ...] = Field(
+        default=(),
+        description="Objects that are never touched: `Kind/namespace/name` or `Node/name`.",
+    )
+
+
+class Log(Section):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level that is logged."
+    )
+    format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="`auto`: text on a terminal, JSON otherwise."
+    )
