@@ -1,7 +1,7 @@
 """What every action promises to the engine."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from healer.domain.outcome import Applied
 from healer.domain.target import Kind, Observation, TargetRef
+from healer.kernel.clock import Clock, SystemClock
 from healer.ports import Alerts, Cluster, Http, Permission
 
 
@@ -30,6 +31,7 @@ class ActionContext:
     at: float  #: journaled time of the intent: use this, never a clock, in anything that is written
     timeout_seconds: float
     dry_run: bool = False
+    clock: Clock = field(default_factory=SystemClock)  #: only to wait by; what is written uses `at`
 
 
 class Presence(StrEnum):
@@ -59,8 +61,11 @@ class Action(Protocol):
     #: `probe` can tell whether it was done.
     probeable: ClassVar[bool]
 
-    def needs(self, params: Any) -> tuple[Permission, ...]:
-        """Exactly the rights that `prepare`, `apply`, `probe` and `undo` use, reads included."""
+    def needs(self, params: Any, kind: Kind | None = None) -> tuple[Permission, ...]:
+        """Exactly the rights that `prepare`, `apply`, `probe` and `undo` use, reads included.
+
+        For a target of `kind`; None asks for every kind it accepts together.
+        """
         ...
 
     def cost(self, params: Any, seen: Observation) -> int:

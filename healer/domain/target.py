@@ -26,9 +26,11 @@ class Kind(StrEnum):
     PDB = "PodDisruptionBudget"
     EVENT = "Event"
     ENDPOINT_SLICE = "EndpointSlice"
+    CONTROLLER_REVISION = "ControllerRevision"  #: history of StatefulSets and DaemonSets
+    STORAGE_CLASS = "StorageClass"
 
 
-CLUSTER_SCOPED = frozenset({Kind.NODE, Kind.NAMESPACE})
+CLUSTER_SCOPED = frozenset({Kind.NODE, Kind.NAMESPACE, Kind.STORAGE_CLASS})
 WORKLOADS = frozenset({Kind.DEPLOYMENT, Kind.STATEFUL_SET, Kind.DAEMON_SET})
 
 

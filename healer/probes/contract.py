@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol
 
 from healer.actions.contract import Params
 from healer.domain.outcome import Finding
-from healer.domain.target import TargetRef
+from healer.domain.target import Kind, TargetRef
 from healer.ports import Alerts, Cluster, Http, Metrics, Permission
 
 
@@ -35,8 +35,8 @@ class Probe(Protocol):
     summary: ClassVar[str]
     params: ClassVar[type[Params]]
 
-    def needs(self, params: Any) -> tuple[Permission, ...]:
-        """The rights it uses."""
+    def needs(self, params: Any, kind: Kind | None = None) -> tuple[Permission, ...]:
+        """The rights it uses for a step's target of `kind`; None asks for every kind together."""
         ...
 
     async def look(self, ctx: ProbeContext, params: Any) -> Finding:
