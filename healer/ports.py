@@ -154,6 +154,7 @@ class Store(Protocol):
 
         `decide` is pure and is called inside the transaction with the alert's latest episode. Each
         opened or resolved episode also leaves an ACCEPTED fact. Returns what was folded, in order.
+        An episode's state, run and claim belong to its worker: `fold` never changes those.
         """
         ...
 
@@ -168,6 +169,10 @@ class Store(Protocol):
 
     async def commit(self, claim: Claim, change: Change) -> Claim:
         """Write `change` if the claim still holds (owner and epoch), else raise `Fenced`.
+
+        The returned claim carries what is stored now; it has no owner when it was released. What
+        `fold` changed meanwhile (firing, ends_at, end_inferred, last_seen_at, annotations) is kept,
+        and an episode that resolved meanwhile is due at once, whatever `change` says.
 
         Raises `LockTaken` or `BudgetShort` having written nothing.
         """
@@ -264,13 +269,17 @@ class WatchKind(StrEnum):
     ADDED = "ADDED"
     MODIFIED = "MODIFIED"
     DELETED = "DELETED"
-    SYNCED = "SYNCED"  #: a full list was just delivered as ADDED events; what was missing is gone
+    SYNCED = "SYNCED"  #: a full list was just delivered as ADDED events; see WatchEvent
     BOOKMARK = "BOOKMARK"  #: alive, nothing changed
 
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One event of a watch."""
+    """One event of a watch.
+
+    The object of a SYNCED event is `{"keys": [[namespace, name], …]}`: all that exists; what is not
+    among them is gone.
+    """
 
     kind: WatchKind
     object: JsonObject

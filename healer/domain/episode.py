@@ -92,8 +92,8 @@ def fold(latest: Episode | None, alert: Alert, now: float) -> Fold:
 
     Opens an episode on the first firing, merges repeats, resolves; a firing that started no later
     than the last resolution ended is stale (another Alertmanager peer sent it late) and opens
-    nothing. A resolved episode that is not being worked on closes as self-resolved at once; one
-    with a run under way is marked and left to its worker, which finishes and verifies.
+    nothing. A resolved episode is only marked and made due: its worker closes it, finishes what it
+    began, verifies, and tells whoever was told.
     """
     active = latest is not None and latest.state is not EpisodeState.CLOSED and latest.firing
     if alert.status is AlertStatus.RESOLVED:
@@ -136,7 +136,7 @@ def _is_late(latest: Episode, alert: Alert) -> bool:
 
 
 def _resolved(episode: Episode, alert: Alert, now: float) -> Episode:
-    resolved = replace(
+    return replace(
         episode,
         firing=False,
         ends_at=alert.ends_at or now,
@@ -144,8 +144,3 @@ def _resolved(episode: Episode, alert: Alert, now: float) -> Episode:
         updated_at=now,
         next_at=now,
     )
-    if episode.state is EpisodeState.RUNNING:
-        return resolved
-    result = episode.result or Result.SELF_RESOLVED
-    reason = episode.reason if episode.result else Reason.SELF_RESOLVED
-    return replace(resolved, state=EpisodeState.CLOSED, closed_at=now, result=result, reason=reason)

@@ -9,7 +9,8 @@ from healer.domain.target import Kind, Observation
 PROTECTED_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 #: Any of these in the `app.kubernetes.io/name` label marks something healer depends on.
 PROTECTED_APPS = frozenset({
-    "prometheus", "alertmanager", "prometheus-operator", "kube-state-metrics", "coredns", "kube-dns",
+    "prometheus", "alertmanager", "prometheus-operator", "kube-state-metrics", "coredns",
+    "kube-dns",
     "calico", "cilium", "flannel", "csi-driver", "healer", "cert-manager-webhook",
 })  # fmt: skip
 #: `"true"` on any object forbids acting on it; nothing in a playbook overrides it.

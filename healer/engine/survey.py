@@ -166,7 +166,7 @@ async def _missing_right(world: World, step: PlannedStep) -> str:
     answers = await asyncio.gather(
         *(
             world.cluster.missing_right(permission, step.target.namespace)
-            for permission in action.needs(params)
+            for permission in action.needs(params, step.target.kind)
         )
     )
     return next((answer for answer in answers if answer), "")

@@ -1,0 +1,83 @@
+"""What fires now, by asking Alertmanager and Prometheus: the truth behind the webhook's hint."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from healer.domain.alert import Alert
+from healer.domain.episode import Episode
+from healer.errors import HealerError
+from healer.kernel.clock import Clock
+from healer.ports import Alerts, Metrics
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One look at what fires. A side that was not asked, or did not answer, is None."""
+
+    asked_at: float  #: monotonic seconds when the look began
+    alertmanager: Mapping[str, Alert] | None  #: by fingerprint
+    prometheus: Mapping[str, Alert] | None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def authoritative(self) -> Mapping[str, Alert] | None:
+        """The side whose silence means "not firing"."""
+        return self.alertmanager if self.alertmanager is not None else self.prometheus
+
+
+@dataclass(slots=True)
+class AlertLevel:
+    """Asks both sides, once for all who want to know at the same time."""
+
+    clock: Clock
+    metrics: Metrics | None
+    alerts: Alerts | None
+    fresh_seconds: float = 2.0
+    _last: Level | None = None
+    _asking: asyncio.Task[Level] | None = field(default=None, repr=False)
+
+    async def look(self, *, max_age: float | None = None) -> Level:
+        """A look that began at most `max_age` (default: `fresh_seconds`) ago."""
+        limit = self.fresh_seconds if max_age is None else max_age
+        if self._last is not None and self.clock.monotonic() - self._last.asked_at <= limit:
+            return self._last
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> Level:
+        asked_at = self.clock.monotonic()
+        problems: list[str] = []
+
+        async def one(port: Metrics | Alerts | None) -> Mapping[str, Alert] | None:
+            if port is None:
+                return None
+            try:
+                return {alert.fingerprint: alert for alert in await port.firing()}
+            except HealerError as error:
+                problems.append(str(error))
+                _log.warning("cannot ask what fires", extra={"error": str(error)})
+                return None
+
+        from_alerts, from_metrics = await asyncio.gather(one(self.alerts), one(self.metrics))
+        self._last = Level(asked_at, from_alerts, from_metrics, tuple(problems))
+        return self._last
+
+    async def is_firing(self, episode: Episode) -> bool | None:
+        """Whether the episode's alert fires, by a fresh look; None when nobody could be asked."""
+        level = await self.look()
+        known = level.authoritative
+        if known is None:
+            return None
+        if episode.fingerprint in known:
+            return True
+        # Prometheus may not know labels that Alertmanager's side added: compare by what it knows.
+        return any(_same(alert, episode) for alert in (level.prometheus or {}).values())
+
+
+def _same(alert: Alert, episode: Episode) -> bool:
+    return alert.name == episode.name and alert.labels.items() <= episode.labels.items()

@@ -1,0 +1,107 @@
+"""Reconciles episodes with what fires: the missed is opened, the vanished is resolved."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from healer.domain.alert import Alert, AlertStatus, matches_all
+from healer.domain.episode import Episode
+from healer.domain.playbook import TriggerKind
+from healer.engine.sources.level import AlertLevel, Level
+from healer.engine.world import World
+from healer.ports import EpisodeFilter
+
+_log = logging.getLogger(__name__)
+
+#: The source of every alert that Alertmanager or Prometheus fired, however it was heard of.
+ALERTMANAGER_SOURCE = "alertmanager"
+#: Open episodes that one poll reconciles.
+MAX_OPEN = 50_000
+
+
+class Poller:
+    """One round is one poll of the level and its consequences."""
+
+    def __init__(self, world: World, level: AlertLevel, on_change: Callable[[], None]) -> None:
+        self._world = world
+        self._level = level
+        self._on_change = on_change
+        self._absent_since: dict[str, float] = {}
+
+    async def round(self) -> None:
+        """Poll once, then wait for the next turn."""
+        await self.poll()
+        await self._world.clock.sleep(self._world.options.poll_seconds)
+
+    async def poll(self) -> None:
+        """Compare what fires with what is open, and hand the differences to the journal."""
+        world = self._world
+        level = await self._level.look(max_age=0.0)
+        if level.authoritative is None:
+            self._absent_since.clear()  # blind: absence means nothing, and its time starts anew
+            return
+        episodes = await world.store.episodes(
+            EpisodeFilter(source_prefix=ALERTMANAGER_SOURCE, firing=True, limit=MAX_OPEN)
+        )
+        now = world.clock.now()
+        missed = self._missed(level, episodes, now)
+        vanished = self._vanished(level, episodes, now)
+        if missed or vanished:
+            _log.info("poll", extra={"missed": len(missed), "vanished": len(vanished)})
+            await world.store.accept([*missed, *vanished], [], now)
+            self._on_change()
+
+    def _missed(self, level: Level, episodes: Sequence[Episode], now: float) -> list[Alert]:
+        known = {episode.fingerprint for episode in episodes}
+        seen: dict[str, Alert] = {}
+        for alert in (level.prometheus or {}).values():
+            if self._wanted(alert):
+                seen[alert.fingerprint] = alert
+        for alert in (level.alertmanager or {}).values():
+            if self._wanted(alert):
+                seen[alert.fingerprint] = alert
+        return [
+            replace(alert, source=ALERTMANAGER_SOURCE, polled_at=now)
+            for fingerprint, alert in seen.items()
+            if fingerprint not in known
+        ]
+
+    def _wanted(self, alert: Alert) -> bool:
+        """Whether any playbook is for it; what nobody heals is not worth an episode."""
+        return any(
+            playbook.trigger.kind is TriggerKind.ALERT
+            and matches_all(playbook.trigger.matchers, alert.labels)
+            for playbook in self._world.playbooks()
+        )
+
+    def _vanished(self, level: Level, episodes: Sequence[Episode], now: float) -> list[Alert]:
+        gone: list[Alert] = []
+        absent: dict[str, float] = {}
+        monotonic = self._world.clock.monotonic()
+        for episode in episodes:
+            if self._fires(level, episode):
+                continue
+            since = self._absent_since.get(episode.id, monotonic)
+            absent[episode.id] = since
+            young = now - episode.last_seen_at < self._world.options.absent_seconds
+            if not young and monotonic - since >= self._world.options.absent_seconds:
+                gone.append(_resolution(episode, now))
+        self._absent_since = absent
+        return gone
+
+    def _fires(self, level: Level, episode: Episode) -> bool:
+        sides = (level.alertmanager or {}, level.prometheus or {})
+        return any(episode.fingerprint in side for side in sides)
+
+
+def _resolution(episode: Episode, now: float) -> Alert:
+    return Alert(
+        source=episode.source,
+        fingerprint=episode.fingerprint,
+        status=AlertStatus.RESOLVED,
+        labels=episode.labels,
+        starts_at=episode.starts_at,
+        ends_at=now,
+        annotations=episode.annotations,
+        polled_at=now,
+    )

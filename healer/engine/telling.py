@@ -1,0 +1,173 @@
+"""Words for people: what is said when healer is held back, asks, fails, or gives the all-clear.
+
+Every notice says what fires, what was tried and seen, and what the reader can do next. A message's
+id is derived from what it says, so a restart or another replica never says it twice.
+"""
+
+from healer.domain.episode import Episode
+from healer.domain.message import Notice, NoticeEvent, Severity
+from healer.domain.outcome import Result
+from healer.domain.run import Run
+from healer.domain.storm import Flow
+from healer.domain.verdict import Reason
+from healer.engine.world import World
+from healer.kernel.clock import rfc3339
+from healer.ports import Message
+
+_SEVERITIES = {severity.value: severity for severity in Severity}
+
+
+def failed(world: World, episode: Episode, run: Run, now: float) -> tuple[Message, ...]:
+    """The ladder ended without recovery: page with everything that was tried."""
+    tried = [
+        f"{record.key}: {run.plan.steps[record.step].action}"
+        f"{' (undo)' if record.undo else ''} → {record.outcome or 'unknown'}. {record.detail}"
+        for record in run.steps
+    ]
+    notice = _notice(
+        world, episode, run, now,
+        key=f"{episode.id}/failed",
+        title=f"Not healed: {episode.name} on {run.plan.target}",
+        text="\n".join((
+            f"{run.plan.playbook} ended with {run.reason or Reason.ESCALATED}: {episode.detail}",
+            "Tried:", *(tried or ["nothing"]),
+            f"See: healer explain {episode.id}",
+        )),
+        evidence={"steps": tried},
+    )  # fmt: skip
+    return _to_channels(world, episode, run, notice)
+
+
+def refused(
+    world: World, episode: Episode, run: Run | None, reason: Reason, detail: str, now: float
+) -> tuple[Message, ...]:
+    """Nothing will be done by itself: a person has to."""
+    notice = _notice(
+        world, episode, run, now,
+        key=f"{episode.id}/refused",
+        title=f"Left alone: {episode.name} on {episode.target or 'an unknown target'}",
+        text=f"{reason}: {detail}\nNothing was done. See: healer explain {episode.id}",
+        reason=reason,
+    )  # fmt: skip
+    return _to_channels(world, episode, run, notice)
+
+
+def held(
+    world: World, episode: Episode, run: Run | None, flow: Flow | None, now: float
+) -> tuple[Message, ...]:
+    """Held back for long. A storm is told once for its zone, not once for each of its pods."""
+    reason = episode.reason or Reason.BLIND
+    key = f"{episode.id}/held/{reason}"
+    if run is not None and reason is Reason.ZONE_DEGRADED:
+        began = flow.held_at if flow is not None and flow.held_at is not None else now
+        key = f"zone/{run.plan.zone}/held/{int(began)}"
+    elif run is not None and reason is Reason.OWNER_DEGRADED:
+        key = f"{run.plan.lock}/held/{int(now // 3600)}"
+    notice = _notice(
+        world, episode, run, now,
+        key=key,
+        title=f"Holding back: {reason} ({episode.name})",
+        text=(
+            f"{episode.detail}\nhealer waits and looks again; nothing was done to "
+            f"{episode.target}. See: healer explain {episode.id}"
+        ),
+        reason=reason,
+    )  # fmt: skip
+    return _to_channels(world, episode, run, notice)
+
+
+def approval_wanted(
+    world: World, episode: Episode, run: Run, until: float, now: float
+) -> tuple[Message, ...]:
+    """A plan waits for a person's yes."""
+    steps = [f"{s.index + 1}. {s.name}: {s.action} on {s.target}" for s in run.plan.steps]
+    notice = _notice(
+        world, episode, run, now,
+        key=f"{episode.id}/approval/{run.plan.digest[:12]}",
+        title=f"May I? {run.plan.playbook} on {run.plan.target}",
+        text="\n".join((
+            *steps,
+            f"Until {rfc3339(until)}: healer approve {episode.id}, or healer reject {episode.id}",
+        )),
+        severity=Severity.WARNING,
+        reason=Reason.APPROVAL_NEEDED,
+    )  # fmt: skip
+    return _to_channels(world, episode, run, notice)
+
+
+def all_clear(world: World, episode: Episode, run: Run | None, now: float) -> tuple[Message, ...]:
+    """Ends every page of this episode; nothing is said of an episode nobody was told about."""
+    told = [
+        ending
+        for ending, said in (
+            ("failed", episode.result is Result.ESCALATED),
+            ("refused", episode.result is Result.REFUSED),
+            (f"held/{episode.reason}", episode.hold_paged and episode.reason is not None),
+        )
+        if said
+    ]
+    messages: list[Message] = []
+    for ending in told:
+        notice = _notice(
+            world, episode, run, now,
+            key=f"{episode.id}/{ending}",
+            title=f"Over: {episode.name} on {episode.target}",
+            text=f"The alert no longer fires. See: healer explain {episode.id}",
+            event=NoticeEvent.RESOLVE,
+        )  # fmt: skip
+        messages += _to_channels(world, episode, run, notice)
+    return tuple(messages)
+
+
+def _notice(
+    world: World,
+    episode: Episode,
+    run: Run | None,
+    now: float,
+    *,
+    key: str,
+    title: str,
+    text: str,
+    event: NoticeEvent = NoticeEvent.TRIGGER,
+    severity: Severity | None = None,
+    reason: Reason | None = None,
+    evidence: dict[str, list[str]] | None = None,
+) -> Notice:
+    return Notice(
+        event=event,
+        key=key[:255],
+        severity=severity or _severity(world, episode),
+        title=title[:200],
+        text=text,
+        at=now,
+        episode_id=episode.id,
+        playbook=episode.playbook,
+        target=episode.target,
+        reason=str(reason or (run.reason if run is not None else "") or episode.reason or ""),
+        labels=dict(episode.labels),
+        starts_at=episode.starts_at,
+        fingerprint=episode.fingerprint,
+        links={"alert": episode.generator_url} if episode.generator_url else {},
+        evidence=evidence or {},
+    )
+
+
+def _severity(world: World, episode: Episode) -> Severity:
+    for playbook in world.playbooks():
+        if playbook.name == episode.playbook:
+            return _SEVERITIES.get(playbook.escalation.severity, Severity.CRITICAL)
+    return Severity.CRITICAL
+
+
+def _to_channels(
+    world: World, episode: Episode, run: Run | None, notice: Notice
+) -> tuple[Message, ...]:
+    wanted: tuple[str, ...] = ()
+    for playbook in world.playbooks():
+        if playbook.name == episode.playbook:
+            wanted = playbook.escalation.notify
+    channels = [name for name in world.options.channels if not wanted or name in wanted]
+    return tuple(
+        Message(f"{notice.key}/{notice.event}/{channel}", channel, notice.to_mapping())
+        for channel in channels or world.options.channels
+    )
