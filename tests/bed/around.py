@@ -36,9 +36,9 @@ def spawn(
     )
 
 
-def relay(run: Run, hub: Enclosure, port: int, *, listen: str) -> int:
-    """The port at which a relay listens; one relay a port and direction is kept."""
-    name = f"relay-{listen}-{port}"
+def relay(run: Run, hub: Enclosure, port: int, *, listen: str, host: str = "127.0.0.1") -> int:
+    """The port at which a relay listens; one relay an address and direction is kept."""
+    name = f"relay-{listen}-{host}-{port}"
     told = run.folder / f"{name}.port"
     known = run.process(name)
     if known is not None and known.alive() and told.exists():
@@ -47,7 +47,7 @@ def relay(run: Run, hub: Enclosure, port: int, *, listen: str) -> int:
     arguments = [
         *("--namespace", f"/proc/{hub.init.pid}/ns/net"),
         *("--listen", listen),
-        *("--to", f"127.0.0.1:{port}"),
+        *("--to", f"{host}:{port}"),
         *("--told", str(told)),
     ]
     process = launch(

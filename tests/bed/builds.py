@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.bed.cache import Artefact
 from tests.bed.debian import debian_artefact
 from tests.bed.errors import BedError
-from tests.bed.golang import Program, go_artefact
+from tests.bed.golang import Program, go_artefact, module_source
 
 KUBERNETES = "1.36.3"
 CONTAINERD = "2.4.2"
@@ -64,7 +64,20 @@ def alertmanager() -> Artefact:
 
 def kwok() -> Artefact:
     """The KWOK controller that plays the kubelet of simulated nodes."""
-    return go_artefact("kwok", KWOK, Program("kwok", "sigs.k8s.io/kwok/cmd/kwok"))
+    module = "sigs.k8s.io/kwok"
+    program = go_artefact("kwok", KWOK, Program("kwok", f"{module}/cmd/kwok"))
+
+    def make(folder: Path) -> None:
+        program.make(folder)
+        (folder / "stages").mkdir()
+        # It refuses to start without stages, and its module ships them.
+        for stage in ("node/fast", "node/heartbeat-with-lease", "pod/fast"):
+            source = module_source("kwok", module) / "kustomize" / "stage" / stage
+            for path in source.glob("*.yaml"):
+                if path.name != "kustomization.yaml":
+                    shutil.copyfile(path, folder / "stages" / path.name)
+
+    return Artefact("kwok", KWOK, program.recipe + " and stages", make)
 
 
 def kustomize() -> Artefact:
@@ -141,6 +154,12 @@ def kube_program(name: str) -> list[str]:
             "install Go 1.26 or later"
         )
     return [str(binary("kube")), name]
+
+
+def kwok_stages() -> str:
+    """The stages KWOK plays: nodes and pods that are well at once, and nodes that stay so."""
+    files = sorted((kwok().path() / "stages").glob("*.yaml"))
+    return "\n---\n".join(path.read_text() for path in files)
 
 
 def build(names: Sequence[str]) -> list[Path]:

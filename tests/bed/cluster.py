@@ -92,6 +92,9 @@ class Cluster(ABC):
     def logs(self) -> Path:
         """The folder for logs of processes around this cluster."""
 
+    def prepare(self) -> None:
+        """Build what `start` needs, so that starting takes seconds."""
+
     @abstractmethod
     def start(self) -> None:
         """Bring it up; returns when every node is Ready."""
@@ -114,8 +117,11 @@ class Cluster(ABC):
         """
 
     @abstractmethod
-    def expose(self, port: int) -> tuple[str, int]:
-        """A loopback (host, port) of this machine that leads to `port` of a spawned process."""
+    def expose(self, port: int, host: str = "127.0.0.1") -> tuple[str, int]:
+        """A loopback (host, port) of this machine that leads to `port` of a spawned process.
+
+        With `host`, to that address as a spawned process sees it: a pod's, or a Service's.
+        """
 
     @abstractmethod
     def admit(self, port: int) -> tuple[str, int]:
@@ -178,6 +184,10 @@ class Cluster(ABC):
     def describe(self) -> str:
         """One line for people: the kind, its nodes, how to reach it."""
         return f"{self.kind} cluster, nodes {', '.join(self.nodes)}, kubeconfig {self.kubeconfig}"
+
+    def _only_own(self, host: str) -> None:
+        if host not in {"127.0.0.1", "localhost"}:
+            self._cannot(f"reach {host} from this machine")
 
     def _cannot(self, call: str, *_: object) -> NoReturn:
         raise UnsupportedError(

@@ -46,9 +46,7 @@ def go_toolchain() -> str:
 def go_artefact(name: str, version: str, *programs: Program) -> Artefact:
     """An artefact whose `bin/` holds the programs of the module `go/<name>`."""
     module = MODULES / name
-    sources = sorted(
-        path for path in module.iterdir() if path.suffix in {".go", ".mod", ".sum"}
-    )
+    sources = sorted(path for path in module.iterdir() if path.suffix in {".go", ".mod", ".sum"})
     recipe = "\n".join([repr(programs), *(path.read_text() for path in sources)])
 
     def make(folder: Path) -> None:
@@ -57,6 +55,20 @@ def go_artefact(name: str, version: str, *programs: Program) -> Artefact:
             _build(module, program, folder / "bin" / program.binary)
 
     return Artefact(name, version, recipe, make)
+
+
+def module_source(name: str, path: str) -> Path:
+    """Where the source of a module that `go/<name>` depends on lies."""
+    result = subprocess.run(
+        [go_toolchain(), "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", path],
+        cwd=MODULES / name,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode or not result.stdout.strip():
+        raise BedError(f"Go knows no source of {path}: {result.stderr.strip()}")
+    return Path(result.stdout.strip())
 
 
 def _build(module: Path, program: Program, out: Path) -> None:

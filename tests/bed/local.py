@@ -88,24 +88,29 @@ class LocalCluster(Cluster):
     def logs(self) -> Path:
         return self.run.logs
 
+    def prepare(self) -> None:
+        for program in ("kube", "containerd", "pause"):
+            binary(program)
+        debian_artefact().path()
+        pause_archive()
+        app_archive()
+
     def start(self) -> None:
         require_real_nodes()
-        for artefact in ("kube", "ctr", "pause"):
-            binary(artefact)
-        debian_artefact().path()
-        archives = [pause_archive(), app_archive()]
+        self.prepare()
         run = Run.create(detached=self._detached)
         if not self._detached:
             self._warden = Warden(run)
         self._adopt(run)
         run.write("cluster", {"kind": self.kind, "options": self.options.as_json()})
         try:
-            self._boot(archives)
+            self._boot()
         except BaseException:
             self.stop()
             raise
 
-    def _boot(self, archives: list[Path]) -> None:
+    def _boot(self) -> None:
+        archives = [pause_archive(), app_archive()]
         # What takes longest starts first: the API server needs seconds, and the nodes'
         # containerds come up in its shadow.
         self._hub.open()
@@ -151,8 +156,8 @@ class LocalCluster(Cluster):
     ) -> Process:
         return around.spawn(self.run, self._hub, name, argv, env, log)
 
-    def expose(self, port: int) -> tuple[str, int]:
-        return "127.0.0.1", around.relay(self.run, self._hub, port, listen="outside")
+    def expose(self, port: int, host: str = "127.0.0.1") -> tuple[str, int]:
+        return "127.0.0.1", around.relay(self.run, self._hub, port, listen="outside", host=host)
 
     def admit(self, port: int) -> tuple[str, int]:
         return HUB, around.relay(self.run, self._hub, port, listen="inside")
@@ -186,7 +191,8 @@ class LocalCluster(Cluster):
     def stop_apiserver(self) -> None:
         process = self.run.process(f"{HUB_NAME}.kube-apiserver")
         if process is not None:
-            process.stop()
+            # A graceful end waits for every watch to close, which is not how outages begin.
+            process.kill()
 
     def restart_apiserver(self) -> None:
         self.stop_apiserver()

@@ -103,9 +103,7 @@ def write_kubelet(
     """The kubelet's configuration and its kubeconfig; returns both paths."""
     address = node_address(number)
     user = f"system:node:{name}"
-    authority.issue(
-        name, user, organisation="system:nodes", names=(name,), addresses=(address,)
-    )
+    authority.issue(name, user, organisation="system:nodes", names=(name,), addresses=(address,))
     kubeconfig = write_kubeconfig(folder / "kubelet.conf", server, authority, name)
     content: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",

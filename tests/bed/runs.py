@@ -48,8 +48,7 @@ class Run:
             while (runs_folder() / name).exists():
                 if detached:
                     raise BedError(
-                        "a cluster is up already: use it, or end it with "
-                        "`python -m tests.bed down`"
+                        "a cluster is up already: use it, or end it with `python -m tests.bed down`"
                     )
                 number += 1
                 name = f"run-{os.getpid()}-{number}"
@@ -81,11 +80,15 @@ class Run:
 
     @property
     def abandoned(self) -> bool:
-        """True when the process that owned the run is gone."""
+        """True when whoever owned the run is gone, or all of the run is."""
         if not (self.folder / "owner.json").exists():
             return False  # just being made
         owner = self.read("owner")
-        return owner is not None and not Identity(*owner).alive()
+        if owner is not None:
+            return not Identity(*owner).alive()
+        # Left running on purpose; dead as a whole only after the machine went down.
+        processes = self.processes().values()
+        return bool(processes) and not any(process.alive() for process in processes)
 
     def end(self) -> None:
         """End every process of the run, remove its control groups and its folder."""

@@ -49,7 +49,7 @@ def until(
             value = condition()
             last = None
         except (OSError, BedError) as error:
-            value, last = None, error  # type: ignore[assignment]
+            value, last = None, error
         if value:
             return value
         if now() >= end:
