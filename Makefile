@@ -1,0 +1,65 @@
+# make help lists the targets. Everything runs from a fresh clone; `setup` is done when it is needed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.stamp-$(shell cat requirements/dev.txt pyproject.toml 2>/dev/null | sha256sum | cut -c1-16)
+NODES  ?= 3
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react schema lock clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv from the locked dependencies
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@echo "setup: making $(VENV) from the locked dependencies (about a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "healer needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.stamp-*; touch $@
+	@echo "setup: done"
+
+check: setup ## format, lint, types and import contracts (seconds)
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+format: setup ## format and sort imports
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix --quiet . || true
+
+test: setup ## every ring of tests, a real cluster included
+	@$(BIN)/python -m tests.run
+
+test-fast: setup ## the rings that need no cluster
+	@$(BIN)/python -m tests.run --fast
+
+demo: setup ## break a service on a real cluster and watch it heal (KEEP=1 leaves it running)
+	@$(BIN)/python -m tests.demo $(if $(KEEP),--keep)
+
+cluster: setup ## start the test cluster and leave it running
+	@$(BIN)/python -m tests.bed up --nodes=$(NODES)
+
+cluster-down: setup ## stop it
+	@$(BIN)/python -m tests.bed down
+
+bench-ingest: setup ## webhook to disk: latency and throughput against their bars
+	@$(BIN)/python -m bench.ingest
+
+bench-react: setup ## webhook to patch at the API server: latency against its bar
+	@$(BIN)/python -m bench.react
+
+schema: setup ## write playbooks/playbook.schema.json again
+	@$(BIN)/python -m healer.playbook_yaml.schema
+
+lock: setup ## lock the dependencies again
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header pyproject.toml -o requirements/runtime.txt
+	@$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header --all-extras pyproject.toml -o requirements/dev.txt
+
+clean: ## remove what builds and tests leave in the tree
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage* dist reports
