@@ -10,17 +10,20 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree
 
 from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 #: In order from the innermost ring; what is not named here is run and shown too.
-ORDER = ("domain", "scalers", "playbooks", "actions", "probes", "engine", "store", "clients", "web", "cli", "contract", "docs", "deploy", "acceptance")  # fmt: skip
+ORDER = (
+    "domain", "scalers", "playbooks", "actions", "probes", "engine", "store", "clients", "web",
+    "cli", "contract", "docs", "deploy", "acceptance",
+)  # fmt: skip
 
 
 @dataclass
