@@ -1,0 +1,77 @@
+"""The named SQL of this package, read once at import, and how to run much of it at once."""
+
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_VALUES = re.compile(r"^VALUES (\(.*\))$", re.MULTILINE)
+#: SQLite's own limit is 32,766 parameters a statement (since 3.32); this leaves room.
+_MOST_PARAMETERS = 8192
+
+
+def _parse(text: str) -> Mapping[str, str]:
+    parts = _NAME.split(text)
+    names = parts[1::2]
+    if len(names) != len(set(names)):
+        raise ValueError("queries.sql names a statement twice; give each its own name")
+    return {name: body.strip() for name, body in zip(names, parts[2::2], strict=True)}
+
+
+#: Every statement of `queries.sql` by name.
+SQL = _parse((_HERE / "queries.sql").read_text(encoding="utf-8"))
+
+
+def migrations() -> tuple[tuple[int, str], ...]:
+    """All migrations as (number, SQL), in order, numbered from 1 without a gap."""
+    files = sorted((_HERE / "migrations").glob("[0-9]*.sql"))
+    found = tuple((int(file.name[:4]), file.read_text(encoding="utf-8")) for file in files)
+    if [number for number, _ in found] != list(range(1, len(found) + 1)):
+        raise ValueError(f"migrations must be numbered from 1 without a gap: {files}")
+    return found
+
+
+def split(script: str) -> list[str]:
+    """The single statements of a script; a trigger's inner semicolons do not end it."""
+    statements: list[str] = []
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            statements.append(pending.strip())
+            pending = ""
+    return statements
+
+
+def insert_rows(connection: sqlite3.Connection, name: str, rows: Sequence[Sequence[Any]]) -> int:
+    """Run a statement marked "rows" for all `rows`, in order; returns how many rows it changed.
+
+    Many rows go into one statement, in powers of two so that few texts are ever prepared. Each
+    step of a statement hands the interpreter lock over, so one step a row would be slow beside a
+    busy event loop.
+    """
+    changed = 0
+    start = 0
+    while start < len(rows):
+        width = len(rows[start])
+        most = min(len(rows) - start, _MOST_PARAMETERS // width)
+        count = 1 << (most.bit_length() - 1)
+        values = [value for row in rows[start : start + count] for value in row]
+        changed += connection.execute(_repeated(name, count), values).rowcount
+        start += count
+    return changed
+
+
+@cache
+def _repeated(name: str, count: int) -> str:
+    def widen(match: re.Match[str]) -> str:
+        return "VALUES " + ", ".join([match[1]] * count)
+
+    text, found = _VALUES.subn(widen, SQL[name])
+    if found != 1:
+        raise ValueError(f"statement {name} in queries.sql needs one line of VALUES (…)")
+    return text
