@@ -66,7 +66,7 @@ class World:
     http: Http | None = None
     options: EngineOptions = field(default_factory=EngineOptions)
     listeners: list[Listener] = field(default_factory=list)
-    levels: dict[str, LevelSource] = field(default_factory=dict)  #: by prefix of the source
+    levels: dict[str, LevelSource] = field(default_factory=dict)  #: by source, or `query/` …
     local_pauses: Callable[[], Sequence[Pause]] = tuple  #: kill switches that need no database
     crash: CrashPoints = NO_CRASH
 
@@ -75,12 +75,10 @@ class World:
         after = await self.store.commit(claim, change)
         if change.facts:
             for listener in self.listeners:
-                listener.heard(after.episode, after.run, change.facts)
+                listener.heard(after.episode, change.run or after.run, change.facts)
         return after
 
     def level_of(self, episode: Episode) -> LevelSource | None:
         """Who can say whether this episode's alert fires."""
-        for prefix, source in self.levels.items():
-            if episode.source.startswith(prefix):
-                return source
-        return None
+        kind, slash, _ = episode.source.partition("/")
+        return self.levels.get(kind + slash)

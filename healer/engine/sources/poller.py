@@ -40,9 +40,9 @@ class Poller:
         if level.authoritative is None:
             self._absent_since.clear()  # blind: absence means nothing, and its time starts anew
             return
-        episodes = await world.store.episodes(
-            EpisodeFilter(source_prefix=ALERTMANAGER_SOURCE, firing=True, limit=MAX_OPEN)
-        )
+        which = EpisodeFilter(source_prefix=ALERTMANAGER_SOURCE, firing=True, limit=MAX_OPEN)
+        found = await world.store.episodes(which)
+        episodes = [episode for episode in found if episode.source == ALERTMANAGER_SOURCE]
         now = world.clock.now()
         missed = self._missed(level, episodes, now)
         vanished = self._vanished(level, episodes, now)

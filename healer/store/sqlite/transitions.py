@@ -10,6 +10,7 @@ from dataclasses import replace
 from healer.domain.budget import Bucket, Short, Spend, take
 from healer.domain.episode import Episode, EpisodeState
 from healer.domain.journal import Fact, FactKind
+from healer.domain.run import Run
 from healer.domain.target import TargetRef
 from healer.errors import Fenced
 from healer.ports import BudgetShort, Change, Claim, LockTaken
@@ -99,8 +100,11 @@ def commit(connection: sqlite3.Connection, held: Claim, change: Change, now: flo
         _pay(connection, spend, now)
     _record(connection, held, change, now)
     chain.append(connection, change.facts)
-    run = runs.unfinished(connection, [id_]).get(id_)
-    return Claim(episode, run, held.owner, held.epoch, lease_until)
+    if change.run is not None:
+        run: Run | None = runs.complete(connection, [change.run])[0]
+    else:
+        run = runs.unfinished(connection, [id_]).get(id_)
+    return Claim(episode, run, "" if change.release else held.owner, held.epoch, lease_until)
 
 
 def _fenced(held: Claim, row: tuple[object, ...] | None) -> Fenced:
