@@ -92,6 +92,7 @@ class Cluster(ABC):
     def logs(self) -> Path:
         """The folder for logs of processes around this cluster."""
 
+    @abstractmethod
     def prepare(self) -> None:
         """Build what `start` needs, so that starting takes seconds."""
 

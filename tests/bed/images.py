@@ -33,12 +33,16 @@ class Image:
 
 
 class Layer:
-    """A root file system being put together in memory order, written straight to disk."""
+    """A root file system being put together, written straight to disk."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, lowest: bool = True) -> None:
         self._path = path
         self._tar = tarfile.open(path, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         self._seen: set[str] = set()
+        if lowest:
+            self._foundation()
+
+    def _foundation(self) -> None:
         for name in FOLDERS:
             self._folder(name, 0o1777 if name == "tmp" else 0o755)
         self.text("etc/passwd", ACCOUNTS)
@@ -60,19 +64,26 @@ class Layer:
 
     def file(self, source: Path, name: str) -> None:
         """Add a copy of a file, or of the link it is."""
-        if self._known(name):
-            return
         if source.is_symlink():
-            entry = self._entry(name, 0o777)
-            entry.type, entry.linkname = tarfile.SYMTYPE, str(source.readlink())
-            self._tar.addfile(entry)
+            self.link(name, str(source.readlink()))
+            return
+        if self._known(name):
             return
         status = source.stat()
         # Everybody may read it, since no file in the image belongs to who runs it.
         entry = self._entry(name, 0o755 if status.st_mode & 0o111 else 0o644)
         entry.size = status.st_size
+        # Python takes a compiled file only when its source has the time it was made from.
+        entry.mtime = int(status.st_mtime)
         with source.open("rb") as content:
             self._tar.addfile(entry, content)
+
+    def link(self, name: str, target: str) -> None:
+        """Add a symbolic link."""
+        if not self._known(name):
+            entry = self._entry(name, 0o777)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            self._tar.addfile(entry)
 
     def tree(self, source: Path, name: str, skip: Sequence[str] = ()) -> None:
         """Add a folder and all below it, without whatever is called as in `skip`."""
@@ -112,9 +123,9 @@ class Layer:
         return entry
 
 
-def write_archive(image: Image, layer: Path, out: Path) -> Path:
-    """Write the OCI archive of an image with one (uncompressed) layer."""
-    digest, size = _digest(layer)
+def write_archive(image: Image, layers: Sequence[Path], out: Path) -> Path:
+    """Write the OCI archive of an image of those (uncompressed) layers, lowest first."""
+    digests = {path: _digest(path) for path in layers}
     config = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), "amd64"),
         "os": "linux",
@@ -124,7 +135,10 @@ def write_archive(image: Image, layer: Path, out: Path) -> Path:
             "User": image.user,
             "WorkingDir": image.workdir,
         },
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [f"sha256:{digest}" for digest in digests.values()],
+        },
     }
     blobs: dict[str, bytes] = {}
 
@@ -139,7 +153,12 @@ def write_archive(image: Image, layer: Path, out: Path) -> Path:
         "mediaType": MEDIA + "manifest.v1+json",
         "config": blob(config, "config.v1+json"),
         "layers": [
-            {"mediaType": MEDIA + "layer.v1.tar", "digest": f"sha256:{digest}", "size": size}
+            {
+                "mediaType": MEDIA + "layer.v1.tar",
+                "digest": f"sha256:{digest}",
+                "size": path.stat().st_size,
+            }
+            for path, digest in digests.items()
         ],
     }
     entry = blob(manifest, "manifest.v1+json")
@@ -154,7 +173,8 @@ def write_archive(image: Image, layer: Path, out: Path) -> Path:
         _add(tar, "index.json", index.encode())
         for name, data in blobs.items():
             _add(tar, f"blobs/sha256/{name}", data)
-        tar.add(layer, f"blobs/sha256/{digest}")
+        for path, digest in digests.items():
+            tar.add(path, f"blobs/sha256/{digest}")
     whole.rename(out)
     return out
 
@@ -165,7 +185,7 @@ def binary_image(reference: str, program: Path, out: Path) -> Path:
     layer.file(program, "app")
     path = layer.close()
     try:
-        return write_archive(Image(reference, ["/app"]), path, out)
+        return write_archive(Image(reference, ["/app"]), [path], out)
     finally:
         path.unlink()
 
@@ -188,9 +208,9 @@ def _binary_archive(name: str, program: Artefact) -> Path:
     return Artefact(f"image-{name}", program.version, recipe, make).path() / "image.tar"
 
 
-def _digest(path: Path) -> tuple[str, int]:
+def _digest(path: Path) -> str:
     with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest(), path.stat().st_size
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

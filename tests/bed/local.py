@@ -244,6 +244,7 @@ class LocalCluster(Cluster):
             *kube_program("kube-proxy"),
             f"--kubeconfig={self._plane.inner_kubeconfig}",
             "--proxy-mode=nftables",
+            "--nftables-min-sync-period=100ms",
             # It serves no node; it borrows the first one's name to have one.
             f"--hostname-override={self.nodes[0]}",
             f"--cluster-cidr={NETWORK}",

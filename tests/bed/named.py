@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.bed.builds import kube_program
 from tests.bed.errors import BedError, UnavailableError
 from tests.bed.outside import OutsideCluster
 from tests.bed.runs import Run
@@ -29,6 +30,9 @@ class NamedCluster(OutsideCluster):
         self.context = context
         self.kubeconfig = self.inner_kubeconfig = self._users_kubeconfig()
         self._warden: Warden | None = None
+
+    def prepare(self) -> None:
+        kube_program("kubectl")
 
     def start(self) -> None:
         if not self.kubeconfig.exists():

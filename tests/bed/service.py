@@ -1,7 +1,8 @@
 """Objects for the service to break, and how to poke it.
 
 The service's routes: / (?work=10ms), /crash, /poison, /hang, /unready, /beready,
-/slow?by=300ms, /errors?percent=50, /leak?mb=16, /burn?for=5s, /metrics, /ready, /healthz.
+/slow?by=300ms, /errors?percent=50, /leak?mb=16, /burn?for=5s,
+/call?url=http://..., /metrics, /ready, /healthz.
 """
 
 from __future__ import annotations

@@ -65,12 +65,8 @@ def pod(it: Json) -> Iterator[Sample]:
         yield "kube_pod_status_phase", {**own, "phase": phase}, same
     for reason in POD_REASONS:
         yield "kube_pod_status_reason", {**own, "reason": reason}, status.get("reason") == reason
-    for condition in status.get("conditions", []):
-        name = {"Ready": "kube_pod_status_ready", "PodScheduled": "kube_pod_status_scheduled"}
-        if condition["type"] in name:
-            for state in ("true", "false", "unknown"):
-                same = condition["status"].lower() == state
-                yield name[condition["type"]], {**own, "condition": state}, same
+    names = {"Ready": "kube_pod_status_ready", "PodScheduled": "kube_pod_status_scheduled"}
+    yield from _named_conditions(names, own, status.get("conditions", []))
     for container in spec["containers"]:
         yield from _resources(container, {**own, "container": container["name"]}, spec)
     for state in status.get("containerStatuses", []):
@@ -192,12 +188,8 @@ def job(it: Json) -> Iterator[Sample]:
         for reason in JOB_REASONS:
             same = failed.get("reason") == reason
             yield "kube_job_status_failed", {**own, "reason": reason}, same
-    for condition in conditions:
-        name = {"Failed": "kube_job_failed", "Complete": "kube_job_complete"}
-        if condition["type"] in name:
-            for state in ("true", "false", "unknown"):
-                same = condition["status"].lower() == state
-                yield name[condition["type"]], {**own, "condition": state}, same
+    names = {"Failed": "kube_job_failed", "Complete": "kube_job_complete"}
+    yield from _named_conditions(names, own, conditions)
 
 
 def node(it: Json) -> Iterator[Sample]:
@@ -232,8 +224,8 @@ def node(it: Json) -> Iterator[Sample]:
         about = {"key": taint["key"], "value": taint.get("value", ""), "effect": taint["effect"]}
         yield "kube_node_spec_taint", {**own, **about}, 1
     for condition in status.get("conditions", []):
-        labels = {**own, "condition": condition["type"]}
-        yield from _tristate("kube_node_status_condition", labels, condition["status"])
+        which = {**own, "condition": condition["type"]}
+        yield from _tristate("kube_node_status_condition", which, condition["status"])
     for sort in ("allocatable", "capacity"):
         for resource, amount in status.get(sort, {}).items():
             about = {"resource": resource.replace("-", "_"), "unit": UNITS.get(resource, "integer")}
@@ -300,6 +292,16 @@ def _owned(name: str, own: dict[str, str], owners: list[Json]) -> Iterator[Sampl
             "owner_is_controller": str(owner.get("controller", False)).lower() if owner else "",
         }
         yield name, {**own, **about}, 1
+
+
+def _named_conditions(
+    names: Mapping[str, str], own: dict[str, str], conditions: list[Json]
+) -> Iterator[Sample]:
+    for condition in conditions:
+        if condition["type"] in names:
+            for state in ("true", "false", "unknown"):
+                same = condition["status"].lower() == state
+                yield names[condition["type"]], {**own, "condition": state}, same
 
 
 def _tristate(name: str, own: dict[str, str], value: str) -> Iterator[Sample]:

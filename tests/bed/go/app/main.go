@@ -6,8 +6,10 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/signal"
@@ -94,6 +96,7 @@ func (a *app) routes() http.Handler {
 	mux.HandleFunc("/poison", a.poison)
 	mux.HandleFunc("/leak", a.leak)
 	mux.HandleFunc("/burn", burn)
+	mux.HandleFunc("/call", call)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a.hung.Load() {
 			<-r.Context().Done() // answers nothing, for ever: neither probes nor metrics
@@ -185,6 +188,21 @@ func burn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, spin(min(length, time.Minute)))
+}
+
+// call asks another address from in here and tells its answer: /call?url=http://...
+func call(w http.ResponseWriter, r *http.Request) {
+	// Certificates are not looked at: the question is only whether packets arrive.
+	insecure := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	client := http.Client{Timeout: 2 * time.Second, Transport: insecure}
+	answer, err := client.Get(r.URL.Query().Get("url"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer answer.Body.Close()
+	w.WriteHeader(answer.StatusCode)
+	io.Copy(w, io.LimitReader(answer.Body, 1<<20))
 }
 
 func (a *app) metrics(w http.ResponseWriter, _ *http.Request) {
