@@ -41,6 +41,7 @@ class Notice:
     labels: Mapping[str, str] = field(default_factory=dict)  #: of the original alert
     links: Mapping[str, str] = field(default_factory=dict)  #: what it is → URL
     evidence: Mapping[str, str] = field(default_factory=dict)  #: what it is → what was seen
+    key: str = ""  #: joins a resolve to its trigger; the deduplication key of every channel
 
     def to_mapping(self) -> dict[str, Any]:
         """This notice as JSON values; `from_mapping` gives it back."""
@@ -57,6 +58,7 @@ class Notice:
             "labels": dict(self.labels),
             "links": dict(self.links),
             "evidence": dict(self.evidence),
+            "key": self.key,
         }
 
     @classmethod
@@ -83,6 +85,7 @@ class Notice:
             _texts(body, "labels"),
             _texts(body, "links"),
             _texts(body, "evidence"),
+            _text(body, "key"),
         )
 
 

@@ -33,7 +33,7 @@ def failed(world: World, episode: Episode, run: Run, now: float) -> tuple[Messag
             "Tried:", *(tried or ["nothing"]),
             f"See: healer explain {episode.id}",
         )),
-        evidence={"steps": tried},
+        evidence={f"step {number}": line for number, line in enumerate(tried, 1)},
     )  # fmt: skip
     return _to_channels(world, episode, run, notice)
 
@@ -131,7 +131,7 @@ def _notice(
     event: NoticeEvent = NoticeEvent.TRIGGER,
     severity: Severity | None = None,
     reason: Reason | None = None,
-    evidence: dict[str, list[str]] | None = None,
+    evidence: dict[str, str] | None = None,
 ) -> Notice:
     return Notice(
         event=event,
@@ -145,8 +145,6 @@ def _notice(
         target=episode.target,
         reason=str(reason or (run.reason if run is not None else "") or episode.reason or ""),
         labels=dict(episode.labels),
-        starts_at=episode.starts_at,
-        fingerprint=episode.fingerprint,
         links={"alert": episode.generator_url} if episode.generator_url else {},
         evidence=evidence or {},
     )
