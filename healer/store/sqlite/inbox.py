@@ -2,15 +2,13 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from healer.domain.alert import Alert, Rejected
-from healer.domain.episode import Episode, EpisodeState, Fold, FoldKind
+from healer.domain.episode import Episode, Fold, FoldKind
 from healer.domain.journal import Fact, FactKind
-from healer.domain.run import Phase
 from healer.domain.verdict import Reason
 from healer.kernel.ids import digest
-from healer.store.sqlite import chain, runs
+from healer.store.sqlite import chain
 from healer.store.sqlite.rows import decode_fold_rows, encode, encode_episode
 from healer.store.sqlite.statements import SQL, insert_rows
 
@@ -84,7 +82,6 @@ def fold(
         return []
     latest: dict[tuple[str, str], Episode | None] = {}
     changed: dict[str, Episode] = {}
-    closed: list[Episode] = []
     facts: list[Fact] = []
     folded: list[tuple[Alert, Fold]] = []
     batch = sorted(decode_fold_rows(text), key=lambda row: row[0])
@@ -98,11 +95,7 @@ def fold(
         if result.episode is not None:
             latest[key] = result.episode
             changed[result.episode.id] = result.episode
-            if result.episode.state is EpisodeState.CLOSED:
-                closed.append(result.episode)
     insert_rows(connection, "fold_episode", [_episode_row(e, now) for e in changed.values()])
-    if closed:
-        _end(connection, closed, now)
     chain.append(connection, facts)
     connection.execute(SQL["fold_mark"], (batch[-1][0],))
     for polled, kept in ((True, POLLS_KEPT_SECONDS), (False, DELIVERIES_KEPT_SECONDS)):
@@ -113,8 +106,6 @@ def fold(
 def _accepted(before: Episode | None, alert: Alert, result: Fold, now: float) -> Fact:
     episode = result.episode or before
     reason = Reason.STALE if result.kind is FoldKind.STALE else None
-    if result.episode is not None and result.episode.state is EpisodeState.CLOSED:
-        reason = result.episode.reason
     return Fact(
         FactKind.ACCEPTED,
         now,
@@ -151,17 +142,3 @@ def _episode_row(episode: Episode, now: float) -> tuple[object, ...]:
         encode_episode(episode),
         now,
     )
-
-
-def _end(connection: sqlite3.Connection, closed: Sequence[Episode], now: float) -> None:
-    """A closed episode is never claimed again, so nobody else could free its locks or its run."""
-    by_id = {episode.id: episode for episode in closed}
-    connection.execute(SQL["lock_free"], (encode(list(by_id)),))
-    for run in runs.unfinished(connection, list(by_id)).values():
-        episode = by_id[run.episode_id]
-        runs.write(
-            connection,
-            replace(
-                run, phase=Phase.DONE, result=episode.result, reason=episode.reason, finished_at=now
-            ),
-        )

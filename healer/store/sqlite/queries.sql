@@ -52,14 +52,10 @@ INSERT INTO episode (
 )
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
-    state = excluded.state,
     firing = excluded.firing,
     next_at = excluded.next_at,
     doc = excluded.doc,
-    wake_at = CASE WHEN excluded.firing <> firing THEN excluded.wake_at ELSE wake_at END,
-    owner = CASE WHEN excluded.state = 'closed' THEN '' ELSE owner END,
-    lease_until = CASE WHEN excluded.state = 'closed' THEN 0 ELSE lease_until END,
-    epoch = epoch + (excluded.state = 'closed')
+    wake_at = CASE WHEN excluded.firing <> firing THEN excluded.wake_at ELSE wake_at END
 
 -- name: event_forget
 -- The last folded row always stays: numbering continues from the highest that exists.

@@ -148,8 +148,9 @@ class SqliteStore:
     async def commit(self, claim: Claim, change: Change) -> Claim:
         """Write `change` if the claim still holds, else raise Fenced.
 
-        Returns the claim with the episode as it is now on disk: whether it fires is what `fold`
-        last learned. Raises LockTaken, BudgetShort or Conflict having written nothing.
+        Returns what is now on disk, without owner when it was released: whether the episode fires
+        is what `fold` last learned. Raises LockTaken, BudgetShort or Conflict having written
+        nothing; Conflict also for an intent whose outcome is known and for a second unfinished run.
         """
         point = "commit"
         if change.step is not None:

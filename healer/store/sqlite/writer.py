@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
-from healer.errors import StoreUnavailable
+from healer.errors import Conflict, StoreUnavailable
 from healer.kernel.crashpoints import CrashPoints
 
 _log = logging.getLogger(__name__)
@@ -248,6 +248,9 @@ class Writer:
             connection.execute("ROLLBACK TO work")
             for job in group:
                 job.error = error
+                if isinstance(error, sqlite3.Error):
+                    job.error = Conflict(f"{self._name}: the journal refused a write: {error}")
+                    job.error.__cause__ = error
         connection.execute("RELEASE work")
 
     @staticmethod
