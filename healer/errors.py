@@ -7,6 +7,7 @@
     │   ├── Unreachable        no connection, or it broke
     │   ├── TimedOut           no answer in time
     │   ├── Throttled          told to slow down
+    │   ├── ServerFailed       the other side failed (5xx), or answered what nobody can read
     │   └── StoreUnavailable   the journal cannot commit now
     ├── PermanentError         trying the same again cannot help
     │   ├── Refused            the other side understood and said no
@@ -70,6 +71,17 @@ class TimedOut(TemporaryError):
 
 class Throttled(TemporaryError):
     """The other side told us to slow down (429) and did nothing."""
+
+
+class ServerFailed(TemporaryError):
+    """The other side failed while it answered (5xx), or its answer cannot be read."""
+
+    def __init__(
+        self, message: str, *, may_have_happened: bool, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        #: False when the failure came before any effect was possible.
+        self.may_have_happened = may_have_happened
 
 
 class StoreUnavailable(TemporaryError):
