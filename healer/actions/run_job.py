@@ -1,0 +1,222 @@
+"""run_job: a script of your own, as a Job with its own ServiceAccount, for what no verb does."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+import yaml
+from pydantic import Field, StringConstraints, model_validator
+
+from healer.actions.contract import ActionContext, Params, Presence
+from healer.actions.leaves import DataKey, Label, Name, Seconds
+from healer.actions.objects import RUN, already, applied
+from healer.actions.rights import each
+from healer.domain.manifests import meta
+from healer.domain.outcome import Applied
+from healer.domain.target import Kind, Observation, TargetRef
+from healer.errors import Conflict, NotFound, Refused
+from healer.ports import JsonObject, Permission
+
+#: Most that is read of a template.
+MAX_TEMPLATE = 65536
+MANAGED_BY = "app.kubernetes.io/managed-by"
+
+
+class RunJobParams(Params):
+    """What is run, as whom and for how long."""
+
+    #: The pod spec (`containers` …), as in `spec.template.spec` of a Job.
+    template: dict[str, Any] | None = None
+    #: Or: a ConfigMap in the Job's namespace whose `key` holds that pod spec as YAML.
+    config_map: Name | None = None
+    key: DataKey = "pod.yaml"
+    #: SHA-256 of that text; a changed one is refused. None accepts whatever is there.
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    #: A must, and never `default`: what the script may do is what this account may do.
+    service_account: Label
+    #: The target's, unless said; a cluster-scoped target needs it.
+    namespace: Label | None = None
+    #: It is ended after so long.
+    deadline: Annotated[Seconds, Field(ge=1, le=86400)] = 600.0
+    #: Kept for so long after its end.
+    keep: Annotated[Seconds, Field(ge=0, le=7 * 86400)] = 3600.0
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.template is None) == (self.config_map is None):
+            raise ValueError("give either `template` or `config_map`")
+        if self.service_account == "default":
+            raise ValueError("`service_account: default` is not one of its own; make one for it")
+        if self.template is not None:
+            check_pod_spec(self.template)
+        return self
+
+
+class RunJob:
+    """Creates one Job named after the step's key: a second try finds the first."""
+
+    name: ClassVar[str] = "run_job"
+    summary: ClassVar[str] = "Run a Job of your own, with its own ServiceAccount, once."
+    params: ClassVar[type[Params]] = RunJobParams
+    kinds: ClassVar[frozenset[Kind]] = frozenset()
+    action_class: ClassVar[str] = "job"
+    idempotent: ClassVar[bool] = True
+    probeable: ClassVar[bool] = True
+    looked_up_by: ClassVar[str] = "the Job's name, which is the step's key"
+    undone_by: ClassVar[str] = "deletes the Job, which ends it if it still runs"
+
+    def needs(self, params: Any, kind: Kind | None = None) -> tuple[Permission, ...]:
+        """Read, create and delete Jobs; read the ConfigMap."""
+        jobs = each((Kind.JOB,), "get", "create", "delete")
+        return (*jobs, *each((Kind.CONFIG_MAP,), "get")) if params.config_map else jobs
+
+    def cost(self, params: Any, seen: Observation) -> int:
+        """One: nobody knows what the script does."""
+        return 1
+
+    async def prepare(self, ctx: ActionContext, params: Any, seen: Observation) -> dict[str, Any]:
+        """The whole manifest. Refuses a template that asks for rights of the node."""
+        namespace = params.namespace or seen.ref.namespace
+        if not namespace:
+            raise Refused(f"{seen.ref} has no namespace; say where the Job runs with `namespace`")
+        template = params.template
+        if params.config_map is not None:
+            template = await _from_config_map(ctx, params, namespace)
+        return {"manifest": manifest(template or {}, params, namespace, seen.ref, ctx.key)}
+
+    async def apply(
+        self, ctx: ActionContext, params: Any, target: TargetRef, before: Mapping[str, Any]
+    ) -> Applied:
+        """Create it; that it exists with this key is fine."""
+        ref = _ref(before)
+        try:
+            made = await ctx.cluster.create(dict(before["manifest"]), dry_run=ctx.dry_run)
+        except Conflict as error:
+            if await self.probe(ctx, params, target, before) is Presence.APPLIED:
+                return already(f"{ref} was created before")
+            raise Conflict(f"{ref} exists and is not of this run: {error}") from error
+        evidence = {"job": ref.name, "namespace": ref.namespace, "uid": meta(made).get("uid", "")}
+        return applied(ctx, f"{ref} is created", evidence)
+
+    async def probe(
+        self, ctx: ActionContext, params: Any, target: TargetRef, before: Mapping[str, Any]
+    ) -> Presence:
+        """Whether the Job with this key exists."""
+        try:
+            found = await ctx.cluster.get(_ref(before))
+        except NotFound:
+            return Presence.NOT_APPLIED
+        wanted = before["manifest"]["metadata"]["labels"][RUN]
+        same = (meta(found).get("labels") or {}).get(RUN) == wanted
+        return Presence.APPLIED if same else Presence.NOT_APPLIED
+
+    async def undo(
+        self, ctx: ActionContext, params: Any, target: TargetRef, before: Mapping[str, Any]
+    ) -> Applied | None:
+        """Delete the Job: a running one ends. What it did already stays done."""
+        ref = _ref(before)
+        if await self.probe(ctx, params, target, before) is not Presence.APPLIED:
+            return None
+        try:
+            found = await ctx.cluster.get(ref)
+            await ctx.cluster.delete(ref.with_uid(meta(found)["uid"]), dry_run=ctx.dry_run)
+        except NotFound:
+            return already(f"{ref} is gone")
+        return applied(ctx, f"{ref} is deleted")
+
+
+def manifest(
+    template: Mapping[str, Any],
+    params: RunJobParams,
+    namespace: str,
+    target: TargetRef,
+    key: str,
+) -> JsonObject:
+    """The Job: one pod, tried once, told its target by environment variables and nothing else."""
+    told = [
+        {"name": "HEALER_RUN", "value": key},
+        {"name": "HEALER_TARGET_KIND", "value": str(target.kind)},
+        {"name": "HEALER_TARGET_NAMESPACE", "value": target.namespace},
+        {"name": "HEALER_TARGET_NAME", "value": target.name},
+        {"name": "HEALER_TARGET_UID", "value": target.uid},
+    ]
+    containers = [
+        {**container, "env": [*(container.get("env") or ()), *told]}
+        for container in template["containers"]
+    ]
+    labels = {RUN: key, MANAGED_BY: "healer"}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": key, "namespace": namespace, "labels": labels},
+        "spec": {
+            "backoffLimit": 0,
+            "parallelism": 1,
+            "completions": 1,
+            "activeDeadlineSeconds": int(params.deadline),
+            "ttlSecondsAfterFinished": int(params.keep),
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    **template,
+                    "containers": containers,
+                    "restartPolicy": "Never",
+                    "serviceAccountName": params.service_account,
+                },
+            },
+        },
+    }
+
+
+def check_pod_spec(template: Mapping[str, Any]) -> None:
+    """Raises ValueError for a pod spec without containers, or one that reaches into the node."""
+    containers = template.get("containers")
+    if not isinstance(containers, list) or not containers:
+        raise ValueError("the pod spec has no `containers`")
+    for field in ("hostNetwork", "hostPID", "hostIPC"):
+        if template.get(field):
+            raise ValueError(f"`{field}` reaches into the node, which a Job of healer never does")
+    for field in ("serviceAccountName", "serviceAccount"):
+        if template.get(field):
+            raise ValueError(f"`{field}` stands in the parameters, as `service_account`")
+    for volume in template.get("volumes") or ():
+        if "hostPath" in volume:
+            raise ValueError(f"volume {volume.get('name')} is a hostPath, which reaches into nodes")
+    for container in [*containers, *(template.get("initContainers") or ())]:
+        if not isinstance(container, Mapping) or not container.get("image"):
+            raise ValueError("a container has no `image`")
+        if (container.get("securityContext") or {}).get("privileged"):
+            raise ValueError(f"container {container.get('name')} is privileged")
+
+
+async def _from_config_map(
+    ctx: ActionContext, params: RunJobParams, namespace: str
+) -> dict[str, Any]:
+    ref = TargetRef(Kind.CONFIG_MAP, params.config_map or "", namespace)
+    found = await ctx.cluster.get(ref)
+    text = (found.get("data") or {}).get(params.key)
+    if text is None:
+        raise Refused(f"{ref} has no key {params.key}")
+    if len(text) > MAX_TEMPLATE:
+        raise Refused(f"{params.key} of {ref} is longer than {MAX_TEMPLATE} characters")
+    actual = hashlib.sha256(text.encode()).hexdigest()
+    if params.sha256 is not None and actual != params.sha256:
+        raise Refused(f"{params.key} of {ref} is {actual} and not the `sha256` that was reviewed")
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise Refused(f"{params.key} of {ref} has YAML aliases; write it out")
+        template = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise Refused(f"{params.key} of {ref} is not YAML: {error}") from error
+    if not isinstance(template, dict):
+        raise Refused(f"{params.key} of {ref} is no pod spec")
+    try:
+        check_pod_spec(template)
+    except ValueError as error:
+        raise Refused(f"{params.key} of {ref}: {error}") from error
+    return template
+
+
+def _ref(before: Mapping[str, Any]) -> TargetRef:
+    head = before["manifest"]["metadata"]
+    return TargetRef(Kind.JOB, head["name"], head["namespace"])
