@@ -23,6 +23,8 @@ class Protection:
 
     own_namespace: str = ""
     namespaces: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    objects: Sequence[str] = ()  #: `Kind/namespace/name`, or `Kind/name`
     unprotected_namespaces: Sequence[str] = ()
 
 
@@ -31,6 +33,8 @@ def protected_because(seen: Observation, protection: Protection) -> str:
     ref = seen.ref
     if seen.annotations.get(PROTECT_ANNOTATION, "").lower() == "true":
         return f"{ref} is annotated {PROTECT_ANNOTATION}=true"
+    if ref.kind in protection.kinds or str(ref) in protection.objects:
+        return f"{ref} is protected by the settings"
     if ref.kind is Kind.NODE:
         return ""
     namespace = ref.namespace

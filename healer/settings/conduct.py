@@ -32,10 +32,13 @@ class Playbooks(Section):
 class Worker(Section):
     """Who does the work."""
 
-    concurrency: int = Field(default=8, ge=1, le=256, description="Episodes worked on at once.")
+    concurrency: int = Field(default=32, ge=1, le=256, description="Episodes worked on at once.")
     lease_seconds: Seconds = Field(
         default=15.0,
         description="A claim lasts so long without renewal; then another worker takes over.",
+    )
+    hold_page_seconds: Seconds = Field(
+        default=60.0, description="A person is told of what is held back for this long."
     )
 
 

@@ -1,5 +1,6 @@
 """Reconciles episodes with what fires: the missed is opened, the vanished is resolved."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,11 +28,23 @@ class Poller:
         self._level = level
         self._on_change = on_change
         self._absent_since: dict[str, float] = {}
+        self._hurry = asyncio.Event()
 
     async def round(self) -> None:
-        """Poll once, then wait for the next turn."""
+        """Poll once, then wait for the next turn, or for a reason to hurry."""
+        self._hurry.clear()
         await self.poll()
-        await self._world.clock.sleep(self._world.options.poll_seconds)
+        sleeper = asyncio.ensure_future(self._world.clock.sleep(self._world.options.poll_seconds))
+        hurried = asyncio.ensure_future(self._hurry.wait())
+        try:
+            await asyncio.wait({sleeper, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeper.cancel()
+            hurried.cancel()
+
+    def hurry(self) -> None:
+        """A delivery was cut short: ask for the whole level at once."""
+        self._hurry.set()
 
     async def poll(self) -> None:
         """Compare what fires with what is open, and hand the differences to the journal."""

@@ -1,0 +1,288 @@
+"""The composition root: the one place that names concrete clients and stores, and starts them.
+
+Start: journal, clients, playbooks, servers, loops; each failure is a ConfigError that says what to
+do. Stop (SIGTERM, SIGINT): refuse deliveries with 503, let every episode reach a durable place,
+close. A kill at any instruction is as good: everything is in the journal.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from healer.actions.registry import ACTIONS
+from healer.clients.assembly import (
+    open_alertmanager,
+    open_cluster,
+    open_http,
+    open_notifiers,
+    open_prometheus,
+)
+from healer.domain.playbook import Mode
+from healer.domain.protection import Protection
+from healer.engine.announcer import Announcer
+from healer.engine.intake import Intake
+from healer.engine.outbox import Outbox
+from healer.engine.sources.conditions import Conditions as ConditionSource
+from healer.engine.sources.level import AlertLevel
+from healer.engine.sources.poller import ALERTMANAGER_SOURCE, Poller
+from healer.engine.sources.queries import Queries
+from healer.engine.switch import PauseFile
+from healer.engine.worker import Worker
+from healer.engine.world import EngineOptions, World
+from healer.kernel.clock import Clock, SystemClock
+from healer.kernel.crashpoints import from_environment
+from healer.kernel.ids import random_id
+from healer.kernel.tasks import Progress, keep
+from healer.logs import RunLog
+from healer.playbook_yaml import PlaybookLibrary, Registry
+from healer.ports import Cluster, Notifier, Store
+from healer.probes.registry import PROBES
+from healer.settings import Settings
+from healer.store.sqlite import SqliteStore
+from healer.web.api import Api
+from healer.web.conditions import Conditions
+from healer.web.health import Health
+from healer.web.listeners import Server
+from healer.web.metrics import Instruments, MetricsListener
+from healer.web.webhook import Webhook
+
+_log = logging.getLogger(__name__)
+
+#: How long a drain may take; a pod's grace period is 30 s by default. Seconds.
+DRAIN_SECONDS = 20.0
+#: Loops report at least this often, or `/healthz` fails. Seconds.
+_PROMISES = {"intake": 15.0, "worker": 15.0, "outbox": 60.0, "leases": 60.0, "playbooks": 60.0}
+
+
+@dataclass(slots=True)
+class App:
+    """A running daemon: its parts, for those who embed or test it."""
+
+    settings: Settings
+    world: World
+    worker: Worker
+    intake: Intake
+    webhook: Webhook
+    health: Health
+    servers: dict[str, Server]
+    progress: Progress
+    loops: list[asyncio.Task[None]]
+    stopping: asyncio.Event
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports that were bound, by listener."""
+        return {name: server.port for name, server in self.servers.items()}
+
+    def pause(self) -> None:
+        """SIGUSR1: stop doing anything, durably, without the journal."""
+        PauseFile(self.settings.pause_file, self.world.clock).set("SIGUSR1")
+        _log.warning("paused by SIGUSR1", extra={"file": str(self.settings.pause_file)})
+
+    async def drain(self) -> None:
+        """Refuse what is new, hand over what is under way, end the loops and the servers."""
+        _log.info("draining", extra={"in_flight": self.worker.in_flight})
+        self.webhook.drain()
+        self.health.drain()
+        await self.webhook.idle()
+        await self.worker.drain(DRAIN_SECONDS)
+        for loop in self.loops:
+            loop.cancel()
+        await asyncio.gather(*self.loops, return_exceptions=True)
+        for server in self.servers.values():
+            await server.stop()
+        self.webhook.close()
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError when it cannot start."""
+    async with AsyncExitStack() as stack:
+        app = await start(settings, stack)
+        running = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(number, app.stopping.set)
+        running.add_signal_handler(signal.SIGUSR1, app.pause)
+        _log.info("serving", extra={"ports": app.ports, "owner": app.world.owner})
+        await app.stopping.wait()
+        await app.drain()
+    _log.info("stopped")
+
+
+async def start(
+    settings: Settings,
+    stack: AsyncExitStack,
+    *,
+    clock: Clock | None = None,
+    store: Store | None = None,
+    cluster: Cluster | None = None,
+    notifiers: Mapping[str, Notifier] | None = None,
+) -> App:
+    """Build and start everything; parts handed in replace the ones that settings describe.
+
+    What was opened is closed by `stack`, in reverse.
+    """
+    clock = clock or SystemClock()
+    world = await _world(settings, stack, clock, store, cluster)
+    library = PlaybookLibrary(settings.playbooks.paths, Registry(ACTIONS, PROBES))
+    library.load()
+    world.playbooks = library.current
+    if notifiers is None:
+        notifiers = await open_notifiers(settings, stack, clock)
+    return await _start(settings, world, library, notifiers)
+
+
+async def _world(
+    settings: Settings,
+    stack: AsyncExitStack,
+    clock: Clock,
+    store: Store | None,
+    cluster: Cluster | None,
+) -> World:
+    crash = from_environment(os.environ.get("HEALER_CRASH_POINT"))
+    if store is None:
+        store = await SqliteStore.open(settings.store.path, clock=clock, crash=crash)
+        stack.push_async_callback(store.close)
+    if cluster is None:
+        cluster = await open_cluster(settings, stack, clock)
+    switch = PauseFile(settings.pause_file, clock)
+    return World(
+        store=store,
+        cluster=cluster,
+        clock=clock,
+        actions=ACTIONS,
+        probes=PROBES,
+        playbooks=tuple,
+        owner=random_id("healer"),
+        metrics=await open_prometheus(settings, stack, clock),
+        alerts=await open_alertmanager(settings, stack, clock),
+        http=await open_http(settings, stack, clock),
+        options=_options(settings),
+        local_pauses=switch.pauses,
+        crash=crash,
+    )
+
+
+def _options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        lease_seconds=settings.worker.lease_seconds,
+        concurrency=settings.worker.concurrency,
+        hold_page_seconds=settings.worker.hold_page_seconds,
+        poll_seconds=settings.alertmanager.poll_seconds,
+        absent_seconds=3 * settings.alertmanager.poll_seconds,
+        dry_run=settings.dry_run,
+        ceiling=Mode(settings.autonomy.ceiling),
+        protection=Protection(
+            own_namespace=settings.kubernetes.own_namespace,
+            namespaces=settings.protected.namespaces,
+            kinds=settings.protected.kinds,
+            objects=settings.protected.objects,
+        ),
+        channels=tuple(settings.notifiers),
+    )
+
+
+async def _start(
+    settings: Settings, world: World, library: PlaybookLibrary, notifiers: Mapping[str, Notifier]
+) -> App:
+    clock = world.clock
+    progress = Progress(clock)
+    instruments = Instruments()
+    conditions = Conditions(clock)
+    announcer = Announcer(world.cluster, world.owner)
+    world.listeners += [MetricsListener(instruments, clock.now()), RunLog(), announcer]
+    worker = Worker(world)
+    intake = Intake(world, worker.wake)
+    level = AlertLevel(clock, world.metrics, world.alerts)
+    world.levels[ALERTMANAGER_SOURCE] = level
+    poller = Poller(world, level, intake.wake)
+    watched = ConditionSource(world, progress, intake.wake)
+    world.levels["condition/"] = watched
+    rounds: dict[str, Callable[[], Awaitable[None]]] = {
+        "intake": intake.round,
+        "worker": worker.round,
+        "leases": worker.renew,
+        "outbox": Outbox(world, notifiers).round,
+        "conditions": watched.round,
+        "events": announcer.round,
+    }
+    if world.alerts is not None or world.metrics is not None:
+        rounds["poller"] = poller.round
+    if world.metrics is not None:
+        queries = Queries(world, world.metrics, intake.wake)
+        world.levels["query/"] = queries
+        rounds["queries"] = queries.round
+    webhook = Webhook(
+        world.store, clock, sources=settings.sources, limits=settings.limits,
+        instruments=instruments, conditions=conditions, on_accepted=intake.wake,
+        on_truncated=lambda _: poller.hurry(),
+    )  # fmt: skip
+    health = Health(
+        world.store, clock, progress, instruments=instruments, conditions=conditions,
+        playbooks=lambda: len(library.current()), local_pauses=world.local_pauses,
+        metrics_token_files=settings.listen.health.metrics_token_files,
+    )  # fmt: skip
+    api = Api(
+        world.store, clock, progress, people=settings.people, conditions=conditions,
+        playbooks=world.playbooks, local_pauses=world.local_pauses, on_change=worker.wake,
+        about={"owner": world.owner, "dry_run": settings.dry_run},
+    )  # fmt: skip
+    servers = {
+        "webhook": await Server.start(
+            webhook.application(), settings.listen.webhook, clock, "webhook"
+        ),
+        "api": await Server.start(api.application(), settings.listen.api, clock, "api"),
+        "health": await Server.start(health.application(), settings.listen.health, clock, "health"),
+    }
+    loops = [
+        _loop(name, body, progress, clock, _PROMISES.get(name, 180.0))
+        for name, body in rounds.items()
+        if name != "events"
+    ]
+    # Events are posted when there are any: nothing to report, so no promise.
+    loops.append(asyncio.create_task(keep("events", announcer.round, clock=clock)))
+    loops.append(
+        asyncio.create_task(
+            keep("playbooks", lambda: _follow(library, worker, conditions, progress, clock),
+                 clock=clock)
+        )
+    )  # fmt: skip
+    progress.expect("playbooks", _PROMISES["playbooks"])
+    return App(
+        settings, world, worker, intake, webhook, health, servers, progress, loops, asyncio.Event()
+    )
+
+
+def _loop(
+    name: str, body: Callable[[], Awaitable[None]], progress: Progress, clock: Clock, within: float
+) -> asyncio.Task[None]:
+    """The loop as a supervised task whose every finished round is progress."""
+    progress.expect(name, within)
+
+    async def once() -> None:
+        await body()
+        progress.report(name)
+
+    return asyncio.create_task(keep(name, once, clock=clock), name=name)
+
+
+async def _follow(
+    library: PlaybookLibrary,
+    worker: Worker,
+    conditions: Conditions,
+    progress: Progress,
+    clock: Clock,
+) -> None:
+    """Load the playbooks again when their files change; a faulty set is shown and not taken."""
+    changed = await asyncio.to_thread(library.refresh)
+    progress.report("playbooks")
+    if library.error is not None:
+        conditions.hold("playbooks_rejected", str(library.error)[:2000])
+    else:
+        conditions.clear("playbooks_rejected")
+    if changed:
+        worker.wake()
+    await clock.sleep(2.0)
