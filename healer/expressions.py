@@ -4,6 +4,7 @@ CEL terminates and has no side effects; the engine underneath is the Rust `cel` 
 outside (labels) only ever arrives as variables, never as expression source.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ import cel
 
 #: Longest expression that is accepted; longer ones belong into PromQL or a recording rule.
 MAX_LENGTH = 2048
+#: A macro that binds a name: `pods.exists(p, p.ready)`.
+_BOUND = re.compile(r"\.(?:exists|exists_one|all|map|filter)\(\s*([a-zA-Z_]\w*)\s*,")
 
 
 class Expression:
@@ -37,3 +40,9 @@ class Expression:
         if not isinstance(answer, bool):
             raise ValueError(f"{self.text!r} answered {type(answer).__name__}, not true or false")
         return answer
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The free variables it looks at; names bound by `exists`, `all`, `map` … are not."""
+        bound = set(_BOUND.findall(self.text))
+        return frozenset(self._program.variables()) - bound
