@@ -120,7 +120,7 @@ class Limits(Section):
         default=1024, ge=16, description="Longest label name or value; above it: rejected."
     )
     read_seconds: Seconds = Field(
-        default=10.0, description="A body must have arrived by then; else: 408."
+        default=10.0, description="A body must have arrived by then; else: 503."
     )
     commit_seconds: Seconds = Field(
         default=5.0,

@@ -1,0 +1,228 @@
+"""Why healer acted, why it did not, what it waits for and until when: one episode in one screen."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from healer.domain.episode import Episode, EpisodeState
+from healer.domain.journal import Fact, FactKind
+from healer.domain.meaning import MEANINGS
+from healer.domain.outcome import Outcome, Recovery, Result
+from healer.domain.run import Phase, Run
+from healer.domain.verdict import Effect, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One thing that holds an episode back."""
+
+    reason: str
+    detail: str
+    until: float | None = None  #: Unix seconds when it is looked at again; None: nobody knows
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of the plan and what came of it."""
+
+    name: str
+    action: str
+    target: str
+    standing: str  #: `to do`, `under way`, or the outcome in words
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One thing that happened."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that a person asks of one episode."""
+
+    episode_id: str
+    headline: str  #: one sentence: what is going on
+    reason: str  #: the public word; empty when nothing has been decided
+    meaning: str  #: what that word says
+    remedy: str  #: what a person can do about it
+    waits: tuple[Waiting, ...]
+    queue_place: int | None  #: 1 is next
+    next_look_at: float | None
+    playbook: str
+    target: str
+    plan_digest: str  #: what an approval is bound to
+    answerable: bool  #: a plan waits for a person's yes or no
+    rungs: tuple[Rung, ...]
+    moments: tuple[Moment, ...]
+
+
+_PLACE = re.compile(r"place (\d+) in the queue")
+_OPEN = frozenset({EpisodeState.OPEN, EpisodeState.BLOCKED, EpisodeState.AWAITING_APPROVAL})
+
+
+def explain(episode: Episode, run: Run | None, facts: Sequence[Fact], now: float) -> Explanation:
+    """The explanation of `episode` from its latest run and its facts in order."""
+    reason = episode.reason
+    meaning = MEANINGS.get(reason) if reason is not None else None
+    waits = _waits(episode, run, facts, now)
+    return Explanation(
+        episode_id=episode.id,
+        headline=_headline(episode, run),
+        reason=str(reason or ""),
+        meaning=meaning.says if meaning else "",
+        remedy=meaning.remedy if meaning else "",
+        waits=waits,
+        queue_place=_queue_place(waits),
+        next_look_at=None if episode.state is EpisodeState.CLOSED else episode.next_at,
+        playbook=episode.playbook,
+        target=episode.target,
+        plan_digest=run.plan.digest if run is not None else "",
+        answerable=episode.state is EpisodeState.AWAITING_APPROVAL and run is not None,
+        rungs=_rungs(run),
+        moments=tuple(Moment(fact.at, describe(fact)) for fact in facts),
+    )
+
+
+def _headline(episode: Episode, run: Run | None) -> str:
+    name, on = episode.name, f" on {episode.target}" if episode.target else ""
+    match episode.state:
+        case EpisodeState.OPEN:
+            return f"{name} was accepted and is not decided yet."
+        case EpisodeState.BLOCKED:
+            return f"{name}: {episode.playbook or 'a playbook'}{on} is held back: {episode.detail}."
+        case EpisodeState.AWAITING_APPROVAL:
+            return f"{name}: {episode.playbook}{on} waits for a person to say yes."
+        case EpisodeState.RUNNING:
+            return f"{name}: {episode.playbook}{on} is {_doing(run)}."
+        case EpisodeState.ESCALATED:
+            return f"{name}: {episode.playbook}{on} did not help, and a person was told."
+        case EpisodeState.SETTLED:
+            return f"{name} still fires, and nothing more is done by itself: {episode.detail}."
+        case EpisodeState.CLOSED:
+            return f"{name}{on} is over: {_ENDS.get(episode.result, 'closed by a person')}."
+
+
+_ENDS: Mapping[Result | None, str] = {
+    Result.HEALED: "healed, and it stayed healthy",
+    Result.SELF_RESOLVED: "it went away by itself",
+    Result.ESCALATED: "a person was told, and it ended",
+    Result.OBSERVED: "only observed, as the playbook says",
+    Result.REFUSED: "nothing was done, because a guard said no",
+    Result.UNMATCHED: "no playbook was for it",
+}
+_PHASES: Mapping[Phase, str] = {
+    Phase.GUARD: "before its next step",
+    Phase.ACTING: "acting",
+    Phase.VERIFYING: "looking whether it helped",
+    Phase.HOLDING: "recovered, and watched whether it stays so",
+    Phase.UNDOING: "putting back what it changed",
+    Phase.ESCALATING: "telling a person",
+    Phase.DONE: "done",
+}
+
+
+def _doing(run: Run | None) -> str:
+    if run is None:
+        return "about to begin"
+    step = run.plan.steps[min(run.rung, len(run.plan.steps) - 1)]
+    return f"{_PHASES[run.phase]} (step {run.rung + 1} of {len(run.plan.steps)}, {step.action})"
+
+
+def _waits(
+    episode: Episode, run: Run | None, facts: Sequence[Fact], now: float
+) -> tuple[Waiting, ...]:
+    if episode.state is EpisodeState.RUNNING and run is not None:
+        return _run_waits(run)
+    if episode.state not in _OPEN or episode.reason is None:
+        return ()
+    verdict = next((fact for fact in reversed(facts) if fact.kind is FactKind.VERDICT), None)
+    until = episode.next_at if episode.next_at > now else None
+    if verdict is None or verdict.reason is not episode.reason:
+        return (Waiting(str(episode.reason), episode.detail, until),)
+    held = [
+        Waiting(str(one["reason"]), str(one["detail"]), until)
+        for one in verdict.data.get("because", ())
+        if one.get("effect") in {Effect.DEFER, Effect.NEED_APPROVAL}
+    ]
+    first = [one for one in held if one.reason == episode.reason]
+    rest = [one for one in held if one.reason != episode.reason]
+    return (*first, *rest) or (Waiting(str(episode.reason), episode.detail, until),)
+
+
+def _run_waits(run: Run) -> tuple[Waiting, ...]:
+    match run.phase:
+        case Phase.VERIFYING:
+            detail = "the step's probes must say that it recovered"
+            return (Waiting("verification", detail, run.verify_until),)
+        case Phase.HOLDING:
+            step = run.plan.steps[run.rung]
+            stable = step.verify.stable_for_seconds if step.verify else 0.0
+            until = run.stable_since + stable if run.stable_since is not None else None
+            return (Waiting("stability", "it must stay recovered until then", until),)
+        case Phase.GUARD if run.held_reason is not None:
+            return (Waiting(str(run.held_reason), "a guard holds the next step back"),)
+        case _:
+            return ()
+
+
+def _queue_place(waits: Sequence[Waiting]) -> int | None:
+    for wait in waits:
+        found = _PLACE.search(wait.detail) if wait.reason == Reason.STORM_PACED else None
+        if found:
+            return int(found[1])
+    return None
+
+
+_OUTCOMES: Mapping[Outcome | None, str] = {
+    None: "under way: its outcome is not known yet",
+    Outcome.APPLIED: "done",
+    Outcome.ALREADY_DONE: "was done already",
+    Outcome.SKIPPED: "skipped",
+    Outcome.DRY_RUN: "dry run: checked by the API server, nothing changed",
+    Outcome.FAILED: "failed, certainly without effect",
+    Outcome.UNKNOWN: "unknown: nobody can tell whether it happened",
+}
+
+
+def _rungs(run: Run | None) -> tuple[Rung, ...]:
+    if run is None:
+        return ()
+    found = []
+    for step in run.plan.steps:
+        records = [record for record in run.steps if record.step == step.index]
+        standing = "to do" if run.phase is not Phase.DONE else "not reached"
+        if records:
+            last = records[-1]
+            standing = ("undo: " if last.undo else "") + _OUTCOMES[last.outcome]
+            if last.detail:
+                standing += f" ({last.detail})"
+        elif step.index < run.rung:
+            standing = "skipped"
+        found.append(Rung(step.name, step.action, str(step.target), standing))
+    return tuple(found)
+
+
+def describe(fact: Fact) -> str:
+    """One fact as one line."""
+    data = fact.data
+    reason = f" [{fact.reason}]" if fact.reason is not None else ""
+    match fact.kind:
+        case FactKind.VERDICT:
+            return f"guards: {data.get('effect', '?')}{reason} {fact.detail}"
+        case FactKind.INTENT:
+            return f"{'undo' if data.get('undo') else 'act'}: {fact.detail}"
+        case FactKind.OUTCOME:
+            return f"outcome: {data.get('outcome', '?')}{reason} {fact.detail}"
+        case FactKind.VERIFIED:
+            doubts = "; ".join(
+                f"{finding.get('probe')}: {finding.get('detail')}"
+                for finding in data.get("findings", ())
+                if finding.get("recovery") != Recovery.RECOVERED
+            )
+            return f"verified: {data.get('recovery', '?')}" + (f" ({doubts})" if doubts else "")
+        case _:
+            word = str(fact.kind).replace("_", " ")
+            return f"{word}:{reason} {fact.detail}".rstrip(" :")
