@@ -23,13 +23,13 @@ from tests.bed.images import app_archive, pause_archive
 from tests.bed.kubeconfig import write_kubeconfig
 from tests.bed.node_config import (
     HUB,
-    NETWORK,
     SOCKET,
     node_address,
     tools_environment,
     write_containerd,
     write_kubelet,
     write_pod_network,
+    write_proxy,
 )
 from tests.bed.processes import Process
 from tests.bed.runs import Run
@@ -138,6 +138,7 @@ class LocalCluster(Cluster):
         # The first pod of a namespace needs its account.
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         until(lambda: self._api().get(account), "the default service account")
+        self.run.check()
 
     def stop(self) -> None:
         if self._run is None:
@@ -240,22 +241,10 @@ class LocalCluster(Cluster):
         enclosure.start("kubelet", argv, tools_environment())
 
     def _start_proxy(self) -> None:
-        argv = [
-            *kube_program("kube-proxy"),
-            f"--kubeconfig={self._plane.inner_kubeconfig}",
-            "--proxy-mode=nftables",
-            "--nftables-min-sync-period=100ms",
-            # It serves no node; it borrows the first one's name to have one.
-            f"--hostname-override={self.nodes[0]}",
-            f"--cluster-cidr={NETWORK}",
-            # Pods share one segment, so an answer would pass the hub by if the hub did
-            # not put its own address on the question.
-            "--masquerade-all=true",
-            # Limits of the machine, which are not ours to set.
-            *("--conntrack-max-per-core=0", "--conntrack-min=0"),
-            *("--conntrack-tcp-timeout-established=0s", "--conntrack-tcp-timeout-close-wait=0s"),
-            *("--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249"),
-        ]
+        config = write_proxy(
+            self.run.folder / HUB_NAME, self._plane.inner_kubeconfig, self.nodes[0]
+        )
+        argv = [*kube_program("kube-proxy"), f"--config={config}"]
         self._hub.start("kube-proxy", argv, tools_environment())
 
     def _api(self) -> Api:
@@ -263,7 +252,9 @@ class LocalCluster(Cluster):
 
     def _wait_api(self) -> None:
         name = f"{HUB_NAME}.kube-apiserver"
-        self._plane.wait_ready(self._api(), lambda: self.run.process(name))
+        # A question asked too early is never answered, so ask again soon.
+        api = Api(self.kubeconfig, timeout=1.0)
+        self._plane.wait_ready(api, lambda: self.run.process(name))
 
     def _wait_node(self, node: str) -> None:
         def usable() -> bool:

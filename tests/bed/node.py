@@ -104,10 +104,17 @@ def arrange_mounts(plan: Plan) -> None:
 def arrange_network(plan: Plan) -> None:
     """Put this namespace on the cluster's one flat network, by a bridge of its own."""
     run("ip", "link", "set", "lo", "up")
-    run("ip", "link", "add", BRIDGE, "type", "bridge")
+    # A bridge without an address of its own takes one of its cables', and another one when
+    # a cable goes: neighbours would go on writing to an address that is gone.
+    run("ip", "link", "add", BRIDGE, "address", hardware_address(plan.address), "type", "bridge")
     run("ip", "address", "add", f"{plan.address}/{plan.prefix}", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    bridged = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if bridged.exists():
+        # Where the kernel lets a bridge rewrite packets, an answer of a pod to itself would
+        # have to leave by the cable it came from, which a bridge never does.
+        bridged.write_text("0")
     for name in ("all", BRIDGE):
         # The hub forwards between pods of one segment; they need not be told a shortcut.
         Path(f"/proc/sys/net/ipv4/conf/{name}/send_redirects").write_text("0")
@@ -119,6 +126,11 @@ def arrange_network(plan: Plan) -> None:
         time.sleep(0.01)
     run("ip", "link", "set", UPLINK, "master", BRIDGE, "up")
     run("ip", "route", "add", "default", "via", hub_address(plan.address))
+
+
+def hardware_address(address: str) -> str:
+    """A locally administered hardware address made of an IP address."""
+    return ":".join(["02", "be", *(f"{int(part):02x}" for part in address.split("."))])
 
 
 def hub_address(address: str) -> str:

@@ -147,6 +147,35 @@ def write_kubelet(
     return write_yaml(folder / "kubelet.yaml", content), kubeconfig
 
 
+def write_proxy(folder: Path, kubeconfig: Path, node: str) -> Path:
+    """kube-proxy's configuration; it serves no node, and borrows the name of one."""
+    content = {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": str(kubeconfig)},
+        "hostnameOverride": node,
+        "mode": "nftables",
+        "clusterCIDR": NETWORK,
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+        "nftables": {
+            # Pods share one segment, so an answer would pass the hub by if the hub did
+            # not put its own address on the question.
+            "masqueradeAll": True,
+            # A Service is reachable as soon as its pods are ready.
+            "minSyncPeriod": "100ms",
+        },
+        # Limits of the machine, which are not ours to set.
+        "conntrack": {
+            "maxPerCore": 0,
+            "min": 0,
+            "tcpEstablishedTimeout": "0s",
+            "tcpCloseWaitTimeout": "0s",
+        },
+    }
+    return write_yaml(folder / "kube-proxy.yaml", content)
+
+
 def _others_memory(nodes: int) -> str:
     """The memory of this machine that belongs to the other nodes."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -78,6 +78,12 @@ class Run:
         """One process written down."""
         return self.processes().get(name)
 
+    def check(self) -> None:
+        """Raise BedError when a process that was started has ended."""
+        for process in self.processes().values():
+            if not process.alive():
+                raise BedError(f"{process.name} ended; its log ends with:\n{process.tail()}")
+
     @property
     def abandoned(self) -> bool:
         """True when whoever owned the run is gone, or all of the run is."""

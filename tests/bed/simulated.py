@@ -99,7 +99,7 @@ class SimulatedCluster(Cluster):
             self.kubeconfig, f"https://{LOOPBACK}:{plane.ports.api}", plane.authority, "admin"
         )
         plane.start_storage_and_api()
-        api = Api(self.kubeconfig)
+        api = Api(self.kubeconfig, timeout=2.0)
         plane.wait_ready(api, lambda: self.run.process("kube-apiserver"))
         plane.start_controllers()
         stages = self.run.folder / "stages.yaml"
@@ -117,6 +117,7 @@ class SimulatedCluster(Cluster):
         self._wait_nodes(api)
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         until(lambda: api.get(account), "the default service account")
+        self.run.check()
 
     def _wait_nodes(self, api: Api) -> None:
         def all_ready() -> bool:
@@ -171,7 +172,7 @@ class SimulatedCluster(Cluster):
     def restart_apiserver(self) -> None:
         self.stop_apiserver()
         self._plane.start_api()
-        api = Api(self.kubeconfig)
+        api = Api(self.kubeconfig, timeout=1.0)
         self._plane.wait_ready(api, lambda: self.run.process("kube-apiserver"))
 
     def _launch(self, name: str, argv: Sequence[str]) -> Process:
