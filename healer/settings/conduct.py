@@ -32,9 +32,9 @@ class Playbooks(Section):
 class Worker(Section):
     """Who does the work."""
 
-    concurrency: int = Field(default=32, ge=1, le=256, description="Episodes worked on at once.")
+    concurrency: int = Field(default=50, ge=1, le=256, description="Episodes worked on at once.")
     lease_seconds: Seconds = Field(
-        default=15.0,
+        default=30.0,
         description="A claim lasts so long without renewal; then another worker takes over.",
     )
     hold_page_seconds: Seconds = Field(
@@ -45,7 +45,6 @@ class Worker(Section):
 class Autonomy(Section):
     """How much playbooks may do by themselves."""
 
-    default: ModeName = Field(default="approve", description="Mode of a playbook that states none.")
     ceiling: ModeName = Field(
         default="auto", description="No playbook does more than this, whatever it says."
     )

@@ -27,6 +27,7 @@ CONDITIONS = (
     "webhook_truncated",
     "webhook_overloaded",
     "store_unavailable",
+    "playbooks_rejected",
 )
 
 
