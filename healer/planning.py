@@ -7,7 +7,7 @@ action, a host or "everything".
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from healer.actions.contract import Action
 from healer.domain.episode import Episode
 from healer.domain.plan import Plan, PlannedStep
-from healer.domain.playbook import Playbook, StepRule, TargetRule
+from healer.domain.playbook import Playbook, ProbeRule, StepRule, TargetRule, VerifyRule
 from healer.domain.target import CLUSTER_SCOPED, WORKLOADS, Kind, Observation, TargetRef
 from healer.domain.verdict import Reason
 from healer.kernel.clock import rfc3339
@@ -114,8 +114,9 @@ def _plan_step(
             Reason.TARGET_UNRESOLVED, f"{where}: {rule.action} acts on {wanted}, not on {seen.ref}"
         )
     try:
-        filled = _fill_all(rule.params, _variables(episode, seen))
-        params = action.params.model_validate(filled)
+        values = _variables(episode, seen)
+        params = action.params.model_validate(_fill_all(rule.params, values))
+        verify = _fill_probes(rule.verify, values)
     except _Missing as error:
         return Unplannable(Reason.PARAMETER_INVALID, f"{where}: {error}")
     except ValidationError as error:
@@ -132,7 +133,7 @@ def _plan_step(
         cost=action.cost(params, seen),
         idempotent=action.idempotent,
         probeable=action.probeable,
-        verify=rule.verify,
+        verify=verify,
         condition=rule.condition,
         undo=rule.undo,
         on_unknown=rule.on_unknown,
@@ -155,6 +156,13 @@ def _variables(episode: Episode, seen: Observation | None) -> dict[str, Any]:
         owner = seen.owner or ref
         values["owner"] = {"kind": str(owner.kind), "name": owner.name}
     return values
+
+
+def _fill_probes(rule: VerifyRule | None, values: Mapping[str, Any]) -> VerifyRule | None:
+    if rule is None:
+        return None
+    probes = (ProbeRule(probe.probe, _fill_all(probe.params, values)) for probe in rule.probes)
+    return replace(rule, probes=tuple(probes))
 
 
 def _fill_all(value: Any, values: Mapping[str, Any]) -> Any:
