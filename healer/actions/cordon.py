@@ -48,7 +48,7 @@ class Cordon:
         self, ctx: ActionContext, params: Any, target: TargetRef, before: Mapping[str, Any]
     ) -> Applied:
         """Cordon it."""
-        if not await set_cordon(ctx, target, str(before["key"])):
+        if not await set_cordon(ctx, target, True, str(before["key"])):
             return already(f"{target} is cordoned already")
         return applied(ctx, f"{target} is cordoned")
 
@@ -96,7 +96,7 @@ class Uncordon:
         self, ctx: ActionContext, params: Any, target: TargetRef, before: Mapping[str, Any]
     ) -> Applied:
         """Uncordon it."""
-        if not await set_cordon(ctx, target, None):
+        if not await set_cordon(ctx, target, False):
             return already(f"{target} is not cordoned")
         return applied(ctx, f"{target} is uncordoned")
 
@@ -114,7 +114,7 @@ class Uncordon:
         """Cordon again, if it was."""
         if not before["unschedulable"]:
             return None
-        if not await set_cordon(ctx, target, str(before["owner"] or before["key"])):
+        if not await set_cordon(ctx, target, True, before["owner"] or None):
             return already(f"{target} is cordoned already")
         return applied(ctx, f"{target} is cordoned again")
 
@@ -130,15 +130,17 @@ async def cordon_before(ctx: ActionContext, target: TargetRef) -> dict[str, Any]
     }
 
 
-async def set_cordon(ctx: ActionContext, target: TargetRef, key: str | None) -> bool:
-    """Cordon for `key`, or uncordon for None. False when it is so already."""
+async def set_cordon(
+    ctx: ActionContext, target: TargetRef, on: bool, mark: str | None = None
+) -> bool:
+    """Cordon, marked as whose it is, or uncordon. False when it is so already."""
 
     def change(found: JsonObject) -> dict[str, Any] | None:
-        if bool(spec(found).get("unschedulable")) is (key is not None):
+        if bool(spec(found).get("unschedulable")) is on:
             return None
         return {
-            "metadata": {"annotations": {CORDONED_BY: key}},
-            "spec": {"unschedulable": True if key is not None else None},
+            "metadata": {"annotations": {CORDONED_BY: mark}},
+            "spec": {"unschedulable": on or None},
         }
 
     return await patch_while(ctx, target, change) is not None
@@ -153,6 +155,6 @@ async def lift_own(
     found = await fetch(ctx.cluster, target)
     if (meta(found).get("annotations") or {}).get(CORDONED_BY) != before["key"]:
         return None
-    if not await set_cordon(ctx, target, None):
+    if not await set_cordon(ctx, target, False):
         return already(f"{target} is not cordoned")
     return applied(ctx, f"{target} is uncordoned again")

@@ -51,7 +51,7 @@ class Drain:
         """Read and patch nodes, find, read and evict pods."""
         return (
             *each((Kind.NODE,), "get", "patch"),
-            *each((Kind.POD,), "list"),
+            *each((Kind.POD,), "get", "list"),
             right("create", Kind.POD, "eviction"),
         )
 
@@ -84,7 +84,7 @@ class Drain:
         only some are gone: then a lookup finds it not done, and the rest is evicted later.
         """
         await fetch(ctx.cluster, target)
-        await set_cordon(ctx, target, str(before["key"]))
+        await set_cordon(ctx, target, True, str(before["key"]))
         if ctx.dry_run:
             blocked = await self._round(ctx, target, params)
             return applied(ctx, f"{target} would be drained, {len(blocked)} pods have to wait")

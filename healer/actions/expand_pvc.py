@@ -113,7 +113,7 @@ class ExpandPvc:
 
         if await patch_while(ctx, target, change) is None:
             return already(f"{target} is {new} or more already")
-        return applied(ctx, f"{target} grows from {before['size']} to {new}", {"size": new})
+        return applied(ctx, f"{target} grows from {before['size']} to {new}", {"set": new})
 
     async def probe(
         self, ctx: ActionContext, params: Any, target: TargetRef, before: Mapping[str, Any]

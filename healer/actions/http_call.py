@@ -11,7 +11,7 @@ from healer.actions.leaves import Url
 from healer.actions.objects import applied
 from healer.domain.outcome import Applied, Outcome
 from healer.domain.target import Kind, Observation, TargetRef
-from healer.errors import Refused, TemporaryError, Throttled, Unreachable
+from healer.errors import Refused, ServerFailed, TemporaryError, Throttled
 from healer.ports import Http, HttpAnswer, Permission
 
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
@@ -164,5 +164,6 @@ def _refusal(what: str, status: int) -> TemporaryError | Refused:
     if status == 429:
         return Throttled(text)
     if status >= 500:
-        return Unreachable(f"{text}: it may have been done or not", sent=True)
+        words = f"{text}: it may have been done or not"
+        return ServerFailed(words, may_have_happened=True)
     return Refused(text)

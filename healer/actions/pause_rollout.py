@@ -78,7 +78,7 @@ async def _set(ctx: ActionContext, target: TargetRef, paused: bool) -> Applied:
 
     def change(found: JsonObject) -> dict[str, Any] | None:
         same = bool(spec(found).get("paused")) is paused
-        return None if same else {"spec": {"paused": paused}}
+        return None if same else {"spec": {"paused": paused or None}}
 
     if await patch_while(ctx, target, change) is None:
         return already(f"{target} is {word} already")

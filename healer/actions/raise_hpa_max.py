@@ -105,7 +105,7 @@ async def _set(ctx: ActionContext, target: TargetRef, old: int, new: int) -> App
 
     if await patch_while(ctx, target, change) is None:
         return already(f"maxReplicas of {target} is {new}")
-    return applied(ctx, f"maxReplicas of {target} goes from {old} to {new}", {"max": new})
+    return applied(ctx, f"maxReplicas of {target} goes from {old} to {new}", {"set": new})
 
 
 def _maximum(found: JsonObject) -> int:

@@ -213,4 +213,4 @@ async def _set(
 
     if await patch_while(ctx, target, change) is None:
         return already(f"container {name} of {target} has these resources already")
-    return applied(ctx, f"container {name} of {target} gets {new}", {"resources": new})
+    return applied(ctx, f"container {name} of {target} gets {new}", {"set": new})

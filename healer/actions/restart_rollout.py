@@ -52,7 +52,6 @@ class RestartRollout:
             raise Refused(f"{seen.ref} updates OnDelete, so nothing would restart; delete its pods")
         return {
             "uid": seen.ref.uid,
-            "generation": found["metadata"].get("generation", 0),
             "restartedAt": _marks(found).get(RESTARTED_AT, ""),
         }
 

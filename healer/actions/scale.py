@@ -128,7 +128,7 @@ async def _set(ctx: ActionContext, target: TargetRef, old: int, new: int) -> App
 
     if await patch_while(ctx, target, change, subresource="scale") is None:
         return already(f"{target} has {new} replicas")
-    return applied(ctx, f"{target} is scaled from {old} to {new} replicas", {"replicas": new})
+    return applied(ctx, f"{target} is scaled from {old} to {new} replicas", {"set": new})
 
 
 def _replicas(found: JsonObject) -> int:

@@ -164,4 +164,4 @@ async def _set(
 
     if await patch_while(ctx, target, change) is None:
         return already(f"{target} has these weights already")
-    return applied(ctx, f"weights of {target} go from {old} to {new}", {"weights": new})
+    return applied(ctx, f"weights of {target} go from {old} to {new}", {"set": new})
