@@ -1,5 +1,6 @@
 """`healer.ports.Cluster` over one real API server."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self, TypedDict
 
@@ -220,23 +221,28 @@ class KubeCluster:
 
     async def _count_zones(self, _: None) -> Mapping[str, DomainHealth]:
         call = describe("list", Kind.POD, "")
-        zone_of = await self._observer.zone_of_nodes()
 
-        async def once() -> Mapping[str, DomainHealth]:
-            total: dict[str, int] = {}
-            bad: dict[str, int] = {}
+        async def by_node() -> tuple[Counter[str], Counter[str]]:
+            total: Counter[str] = Counter()
+            bad: Counter[str] = Counter()
             async for page in self._reader.pages(Kind.POD):
                 now = self._clock.now()
                 for raw in page.items:
                     pod: Mapping[str, Any] = decode_as(call, raw, _CountedPod)
-                    if not counts_in_domain(pod, now):
-                        continue
-                    zone = zone_of((pod.get("spec") or {}).get("nodeName") or "")
-                    total[zone] = total.get(zone, 0) + 1
-                    bad[zone] = bad.get(zone, 0) + is_bad(pod, now)
-            return {zone: DomainHealth(zone, total[zone], bad[zone]) for zone in total}
+                    if counts_in_domain(pod, now):
+                        node = (pod.get("spec") or {}).get("nodeName") or ""
+                        total[node] += 1
+                        bad[node] += is_bad(pod, now)
+            return total, bad
 
-        return await begun_again(once)
+        total, bad = await begun_again(by_node)
+        zone_of = await self._observer.zones_of(set(total))
+        sums: dict[str, DomainHealth] = {}
+        for node, count in total.items():
+            zone = zone_of.get(node, "")
+            so_far = sums.get(zone, DomainHealth(zone, 0, 0))
+            sums[zone] = DomainHealth(zone, so_far.total + count, so_far.bad + bad[node])
+        return sums
 
     async def _review_right(self, key: tuple[Permission, str]) -> str:
         permission, namespace = key

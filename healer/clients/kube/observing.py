@@ -4,7 +4,7 @@ A pod whose ReplicaSet is known takes three requests in two rounds: the pod; its
 Deployment's pods need each other's answer only through the selector, which cannot change.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from healer.clients.kube.caching import Kept
@@ -66,7 +66,7 @@ class Observer:
         """One fresh look. Raises NotFound."""
         at = self._clock.now()
         scalable = ref.kind in SCALABLE or ref.kind is Kind.POD
-        target, zones, hpas = await together(
+        target, _, hpas = await together(
             self._reader.get(ref),
             self._zones.get(None),
             self._hpas.get(ref.namespace) if scalable else _nothing(),
@@ -74,8 +74,7 @@ class Observer:
         found, pods = await self._owner_and_pods(target, ref.kind)
         top, kind = found or (target, ref.kind)
         nodes = {str((pod.get("spec") or {}).get("nodeName") or "") for pod in (target, *pods)}
-        if not nodes - {""} <= zones.keys():
-            zones = await self._zones.get(None, no_older_than=UNKNOWN_NODE_SECONDS)
+        zones = await self.zones_of(nodes)
         seen = Seen(
             kind=ref.kind,
             target=target,
@@ -86,10 +85,12 @@ class Observer:
         )
         return observation(seen, at, lambda node: zones.get(node, ""))
 
-    async def zone_of_nodes(self) -> Callable[[str], str]:
-        """The zone of each node by name, as it was known at most a minute ago."""
+    async def zones_of(self, nodes: set[str]) -> Mapping[str, str]:
+        """Node name → zone for at least these nodes, as far as they exist."""
         zones = await self._zones.get(None)
-        return lambda node: zones.get(node, "")
+        if nodes - {""} <= zones.keys():
+            return zones
+        return await self._zones.get(None, no_older_than=UNKNOWN_NODE_SECONDS)
 
     async def _owner_and_pods(
         self, target: JsonObject, kind: Kind
