@@ -21,6 +21,7 @@ from healer.domain.plan import PlannedStep, idempotency_key
 from healer.domain.run import Phase, Run, StepRecord
 from healer.domain.target import Observation
 from healer.domain.verdict import Allow, Reason
+from healer.engine import telling
 from healer.engine.deciding import Go, planned_facts, text_of
 from healer.engine.evidence import capture
 from healer.engine.world import World
@@ -188,7 +189,20 @@ async def settle(
         run = ladder.after_outcome(run, applied.outcome, now, await window(world, run, step))
     fact = _outcome_fact(claim.episode, run, step, record)
     episode = replace(claim.episode, detail=applied.detail, updated_at=now, next_at=now)
-    return await world.commit(claim, Change(episode, run=run, step=record, facts=(fact,)))
+    messages = telling.said(world, episode, run, applied.evidence, now)
+    over = run.phase is Phase.DONE
+    if over:  # a dry run came to the end of its ladder
+        episode = replace(
+            episode,
+            state=EpisodeState.SETTLED,
+            result=run.result,
+            reason=run.reason,
+            next_at=now + run.plan.guards.cooldown_seconds,
+        )
+    change = Change(
+        episode, run=run, step=record, facts=(fact,), messages=messages, unlock=over, release=over
+    )
+    return await world.commit(claim, change)
 
 
 def _outcome_fact(episode: Episode, run: Run, step: PlannedStep, record: StepRecord) -> Fact:

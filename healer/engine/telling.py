@@ -4,6 +4,9 @@ Every notice says what fires, what was tried and seen, and what the reader can d
 id is derived from what it says, so a restart or another replica never says it twice.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from healer.domain.episode import Episode
 from healer.domain.message import Notice, NoticeEvent, Severity
 from healer.domain.outcome import Result
@@ -93,6 +96,27 @@ def approval_wanted(
         reason=Reason.APPROVAL_NEEDED,
     )  # fmt: skip
     return _to_channels(world, episode, run, notice)
+
+
+def said(
+    world: World, episode: Episode, run: Run, evidence: Mapping[str, Any], now: float
+) -> tuple[Message, ...]:
+    """What a `notify` step wants said, queued in the transaction of its outcome."""
+    wish = evidence.get("notify")
+    if not isinstance(wish, Mapping):
+        return ()
+    notice = _notice(
+        world, episode, run, now,
+        key=str(wish["id"]),
+        title=f"{episode.name} on {run.plan.target}",
+        text=str(wish["summary"]),
+        severity=_SEVERITIES.get(str(wish["severity"]), Severity.INFO),
+    )  # fmt: skip
+    wanted = [name for name in world.options.channels if name in wish["channels"]]
+    return tuple(
+        Message(f"{notice.key}/{notice.event}/{channel}", channel, notice.to_mapping())
+        for channel in wanted or world.options.channels
+    )
 
 
 def all_clear(world: World, episode: Episode, run: Run | None, now: float) -> tuple[Message, ...]:
