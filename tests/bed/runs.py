@@ -98,6 +98,12 @@ class Run:
 
     def end(self) -> None:
         """End every process of the run, remove its control groups and its folder."""
+        # The warden and a start that cleans up may both be at it.
+        with locked(cache_folder() / "locks" / "end.lock"):
+            if self.folder.is_dir():
+                self._end()
+
+    def _end(self) -> None:
         processes = list(self.processes().values())
         for process in processes:
             process.signal(9)
@@ -108,10 +114,8 @@ class Run:
         for file in groups.glob("*") if groups.is_dir() else ():
             cgroups.remove([Path(line) for line in file.read_text().splitlines()])
         self._keep_logs()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if self.folder.exists():
-            # What a kubelet mounted is unmounted with its namespace, a moment later.
-            subprocess.run(["rm", "-rf", "--one-file-system", str(self.folder)], check=False)
+        # Images are many small files, and `rm` is much quicker at them than Python is.
+        subprocess.run(["rm", "-rf", "--one-file-system", str(self.folder)], check=False)
 
     def _keep_logs(self) -> None:
         """Move the logs aside: a failed test is understood after its cluster is gone."""
