@@ -16,7 +16,9 @@ from healer.ports import Alerts, Cluster, Http, Permission
 class Params(BaseModel):
     """Base of every action's and probe's parameters: unknown keys are errors, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, str_strip_whitespace=True, use_attribute_docstrings=True
+    )
 
 
 @dataclass(frozen=True, slots=True)

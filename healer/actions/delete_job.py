@@ -19,8 +19,8 @@ from healer.ports import JsonObject, Permission
 class DeleteJobParams(Params):
     """Which Jobs may go."""
 
-    #: Also a Job that has not ended, once it has run for so long; none means never.
     stuck_after: Seconds | None = None
+    """Also a Job that has not ended, once it has run for so long; none means never."""
 
 
 class DeleteJob:

@@ -18,10 +18,10 @@ from healer.ports import Permission
 class DeletePodParams(Params):
     """How it may end."""
 
-    #: Grace period; none means the pod's own. `0s` deletes by force: only for a node that is gone.
     grace: Seconds | None = None
-    #: Also a pod that no controller would make again.
+    """None means the pod's own. `0s` deletes by force: only for a node that is gone."""
     force: bool = False
+    """Also a pod that no controller would make again."""
 
 
 class DeletePod:

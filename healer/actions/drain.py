@@ -25,10 +25,10 @@ SHARE = 0.8
 class DrainParams(Params):
     """What may be evicted, and how many."""
 
-    #: A node with more pods to evict than this is refused.
     max_pods: Annotated[Whole, Field(ge=1, le=500)] = 50
-    #: Also pods that no controller would make again.
+    """A node with more pods to evict than this is refused."""
     force: bool = False
+    """Also pods that no controller would make again."""
 
 
 class Drain:

@@ -16,8 +16,8 @@ from healer.ports import Permission
 class EvictPodParams(Params):
     """What may be evicted."""
 
-    #: Also a pod that no controller would make again.
     force: bool = False
+    """Also a pod that no controller would make again."""
 
 
 class EvictPod:

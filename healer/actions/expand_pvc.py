@@ -32,8 +32,8 @@ class ExpandPvcParams(Params):
 
     to: Quantity | None = None
     percent: Annotated[Whole, Field(ge=1, le=400)] | None = None
-    #: Never larger than this, however often it runs.
     limit: Quantity
+    """Never larger than this, however often it runs."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:

@@ -29,12 +29,12 @@ class Request(Params):
     method: Method = "POST"
     url: Url
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
-    #: Sent as JSON.
     json_body: Any = Field(default=None, alias="json")
-    #: Or: sent as it is.
+    """Sent as JSON."""
     body: Annotated[str, StringConstraints(max_length=65536)] = ""
-    #: Status codes that mean yes; none means 200 to 299.
+    """Or: sent as it is."""
     expect: tuple[Status, ...] = ()
+    """Status codes that mean yes; none means 200 to 299."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -80,12 +80,12 @@ class Lookup(Request):
 class HttpCallParams(Request):
     """The request, and what is known of its effect."""
 
-    #: The other side does it only once for one `Idempotency-Key`, or a second time does no harm.
     idempotent: bool = False
-    #: Asked when nobody knows whether the request had its effect.
+    """The other side does it only once for one `Idempotency-Key`, or a second time does no harm."""
     lookup: Lookup | None = None
-    #: Sent to put things back.
+    """Asked when nobody knows whether the request had its effect."""
     undo: Request | None = None
+    """Sent to put things back."""
 
 
 class HttpCall:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from healer.kernel.durations import parse_duration
 from healer.kernel.quantities import parse_quantity
@@ -24,7 +24,14 @@ def _whole(value: object) -> object:
 
 
 #: Seconds, written as Prometheus writes durations (`90s`, `5m`) or as a number.
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=7 * 86400)]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(ge=0, le=7 * 86400),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "format": "duration"}, {"type": "number", "minimum": 0}]}
+    ),
+]
 #: A Kubernetes quantity above zero, kept as it was written.
 Quantity = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_quantity)]
 #: A whole number; digits in a text are one too.

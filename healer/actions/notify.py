@@ -17,8 +17,8 @@ class NotifyParams(Params):
     """What is said, to whom and how loudly."""
 
     message: Text
-    #: Names of configured notifiers; none means all.
     to: Annotated[tuple[Label, ...], Field(max_length=20)] = ()
+    """Names of configured notifiers; none means all."""
     severity: Literal["critical", "error", "warning", "info"] = "info"
 
 

@@ -29,8 +29,8 @@ class RaiseHpaMaxParams(Params):
 
     by: Annotated[Whole, Field(ge=1, le=1000)] | None = None
     percent: Annotated[Whole, Field(ge=1, le=400)] | None = None
-    #: Never above this, however often it runs.
     limit: Annotated[Whole, Field(ge=1, le=10_000)]
+    """Never above this, however often it runs."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:

@@ -33,8 +33,8 @@ class Resize(Params):
 
     to: Quantity | None = None
     factor: Annotated[float, Field(ge=0.25, le=4.0)] | None = None
-    #: Never above this, however often it runs. A must with `factor`.
     limit: Quantity | None = None
+    """Never above this, however often it runs. A must with `factor`."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -58,12 +58,12 @@ class Resize(Params):
 class ResizeResourcesParams(Params):
     """What of which container."""
 
-    #: May be left out when the workload has only one.
     container: Label | None = None
+    """May be left out when the workload has only one."""
     cpu: Resize | None = None
     memory: Resize | None = None
-    #: Which of the two changes; what is not set stays unset, except by `to`.
     of: Literal["requests", "limits", "both"] = "both"
+    """Which of the two changes; what is not set stays unset, except by `to`."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:

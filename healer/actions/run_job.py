@@ -25,21 +25,21 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 class RunJobParams(Params):
     """What is run, as whom and for how long."""
 
-    #: The pod spec (`containers` …), as in `spec.template.spec` of a Job.
     template: dict[str, Any] | None = None
-    #: Or: a ConfigMap in the Job's namespace whose `key` holds that pod spec as YAML.
+    """The pod spec (`containers` …), as in `spec.template.spec` of a Job."""
     config_map: Name | None = None
+    """Or: a ConfigMap in the Job's namespace whose `key` holds that pod spec as YAML."""
     key: DataKey = "pod.yaml"
-    #: SHA-256 of that text; a changed one is refused. None accepts whatever is there.
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
-    #: A must, and never `default`: what the script may do is what this account may do.
+    """SHA-256 of that text; a changed one is refused. None accepts whatever is there."""
     service_account: Label
-    #: The target's, unless said; a cluster-scoped target needs it.
+    """A must, and never `default`: what the script may do is what this account may do."""
     namespace: Label | None = None
-    #: It is ended after so long.
+    """The target's, unless said; a cluster-scoped target needs it."""
     deadline: Annotated[Seconds, Field(ge=1, le=86400)] = 600.0
-    #: Kept for so long after its end.
+    """It is ended after so long."""
     keep: Annotated[Seconds, Field(ge=0, le=7 * 86400)] = 3600.0
+    """Kept for so long after its end."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:

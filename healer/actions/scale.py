@@ -30,10 +30,10 @@ class ScaleParams(Params):
 
     replicas: Annotated[Whole, Field(ge=0, le=10_000)] | None = None
     by: Annotated[Whole, Field(ge=-1000, le=1000)] | None = None
-    #: Never fewer; zero must be said.
     min: Annotated[Whole, Field(ge=0)] = 1
-    #: Never more.
+    """Never fewer; zero must be said."""
     max: Annotated[Whole, Field(ge=1, le=10_000)] = 50
+    """Never more."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:

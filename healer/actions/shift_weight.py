@@ -33,12 +33,12 @@ Weights = dict[str, int]
 class ShiftWeightParams(Params):
     """Weights of an HTTPRoute's backends, or the one weight of a canary Ingress."""
 
-    #: HTTPRoute: backend name → weight, as Gateway API means it: its share of the sum.
     weights: dict[Label, Annotated[Whole, Field(ge=0, le=1_000_000)]] | None = None
-    #: HTTPRoute: which rule, counted from 0; none means that there is exactly one.
+    """HTTPRoute: backend name → weight, as Gateway API means it: its share of the sum."""
     rule: Annotated[Whole, Field(ge=0, le=15)] | None = None
-    #: Ingress: percent of traffic that goes to the canary (ingress-nginx).
+    """HTTPRoute: which rule, counted from 0; none means that there is exactly one."""
     canary: Annotated[Whole, Field(ge=0, le=100)] | None = None
+    """Ingress: percent of traffic that goes to the canary (ingress-nginx)."""
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:

@@ -41,10 +41,10 @@ _KEPT = 5
 class UndoRolloutParams(Params):
     """How a revision proves that it was healthy."""
 
-    #: A revision of which nothing else is known counts as healthy after so long in charge.
     soak: Annotated[Seconds, Field(ge=0)] = 600.0
-    #: Exactly this revision instead; none means the last healthy one.
+    """A revision of which nothing else is known counts as healthy after so long in charge."""
     revision: Annotated[Whole, Field(ge=1)] | None = None
+    """Exactly this revision instead; none means the last healthy one."""
 
 
 class UndoRollout:

@@ -20,17 +20,17 @@ class HttpGetParams(Params):
     """Where, and what must come back. Exactly one of `url`, `service` and `pod`."""
 
     url: Url | None = None
-    #: A Service in the target's namespace, by its DNS name.
     service: Label | None = None
-    #: A pod in the target's namespace, by its IP; `target` is the step's own.
+    """A Service in the target's namespace, by its DNS name."""
     pod: Name | None = None
+    """A pod in the target's namespace, by its IP; `target` is the step's own."""
     scheme: Literal["http", "https"] = "http"
     port: Annotated[Whole, Field(ge=1, le=65535)] | None = None
     path: Annotated[str, StringConstraints(pattern=r"^/[^\s#]*$", max_length=1024)] = "/"
-    #: Status codes that are good; none means 200 to 299.
     status: tuple[Annotated[int, Field(ge=100, le=599)], ...] = ()
-    #: A regular expression that must be found in the body.
+    """Status codes that are good; none means 200 to 299."""
     body: Annotated[str, StringConstraints(max_length=512)] | None = None
+    """A regular expression that must be found in the body."""
     timeout: Annotated[Seconds, Field(gt=0, le=60)] = 5.0
 
     @field_validator("body")

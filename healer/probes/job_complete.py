@@ -18,9 +18,9 @@ from healer.probes.contract import ProbeContext
 class JobCompleteParams(Params):
     """Which Job."""
 
-    #: A Job in the target's namespace; none means the one that the step's run_job made, else the
-    #: target.
     job: Name | None = None
+    """A Job in the target's namespace; none means the one that the step's run_job made, else the
+    target."""
 
 
 class JobComplete:

@@ -18,10 +18,10 @@ PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailabl
 class NodeReadyParams(Params):
     """Which node, and what it may suffer from."""
 
-    #: None means the target.
     node: Name | None = None
-    #: Conditions that must not be True.
+    """None means the target."""
     without: tuple[str, ...] = PRESSURES
+    """Conditions that must not be True."""
 
 
 class NodeReady:

@@ -22,21 +22,21 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 class ObjectFieldParams(Params):
     """Which field, and what it must be; all that are given must hold."""
 
-    #: JSON pointer, e.g. `/status/phase`.
     path: Pointer
-    #: Another object than the target; give both.
+    """JSON pointer, e.g. `/status/phase`."""
     kind: Kind | None = None
+    """Another object than the target; give both."""
     name: Name | None = None
     namespace: Label | None = None
     equals: str | bool | int | float | None = None
     differs: str | bool | int | float | None = None
-    #: Numbers, and quantities such as `2Gi`.
     at_least: Number | None = None
+    """Numbers, and quantities such as `2Gi`."""
     at_most: Number | None = None
-    #: A regular expression for the whole text.
     matches: Annotated[str, StringConstraints(max_length=512)] | None = None
-    #: Only whether it is there.
+    """A regular expression for the whole text."""
     exists: bool | None = None
+    """Only whether it is there."""
 
     @field_validator("matches")
     @classmethod

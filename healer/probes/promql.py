@@ -51,9 +51,9 @@ class PromqlParams(Params):
 
     expr: Annotated[str, StringConstraints(min_length=1, max_length=8192)]
     bounds: Bounds = Field(alias="is")
-    #: What an answer without any series means. Only say `recovered` of a query that returns what
-    #: is bad.
     empty: Literal["unknown", "recovered"] = "unknown"
+    """What an answer without any series means. Only say `recovered` of a query that returns what
+    is bad."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
