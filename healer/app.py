@@ -21,8 +21,10 @@ from healer.clients.assembly import (
     open_notifiers,
     open_prometheus,
 )
+from healer.clients.notify.alertmanager import AlertmanagerNotifier
 from healer.domain.playbook import Mode
 from healer.domain.protection import Protection
+from healer.engine import telling
 from healer.engine.announcer import Announcer
 from healer.engine.intake import Intake
 from healer.engine.outbox import Outbox
@@ -39,6 +41,7 @@ from healer.kernel.ids import random_id
 from healer.kernel.tasks import Progress, keep
 from healer.logs import RunLog
 from healer.playbook_yaml import PlaybookLibrary, Registry
+from healer.playbook_yaml.library import POLL_SECONDS
 from healer.ports import Cluster, Notifier, Store
 from healer.probes.registry import PROBES
 from healer.settings import Settings
@@ -54,6 +57,8 @@ _log = logging.getLogger(__name__)
 
 #: How long a drain may take; a pod's grace period is 30 s by default. Seconds.
 DRAIN_SECONDS = 20.0
+#: How often open failures are posted to Alertmanager again. Seconds.
+REMIND_SECONDS = 60.0
 #: Loops report at least this often, or `/healthz` fails. Seconds.
 _PROMISES = {"intake": 15.0, "worker": 15.0, "outbox": 60.0, "leases": 60.0, "playbooks": 60.0}
 
@@ -128,10 +133,12 @@ async def start(
     clock = clock or SystemClock()
     world = await _world(settings, stack, clock, store, cluster)
     library = PlaybookLibrary(settings.playbooks.paths, Registry(ACTIONS, PROBES))
-    library.load()
     world.playbooks = library.current
     if notifiers is None:
-        notifiers = await open_notifiers(settings, stack, clock)
+        notifiers = await open_notifiers(
+            settings, stack, clock, alerts=world.alerts,
+            open_notices=lambda: telling.still_open(world),
+        )  # fmt: skip
     return await _start(settings, world, library, notifiers)
 
 
@@ -208,6 +215,7 @@ async def _start(
         "outbox": Outbox(world, notifiers).round,
         "conditions": watched.round,
         "events": announcer.round,
+        "reminders": lambda: _remind(notifiers, clock),
     }
     if world.alerts is not None or world.metrics is not None:
         rounds["poller"] = poller.round
@@ -256,6 +264,14 @@ async def _start(
     )
 
 
+async def _remind(notifiers: Mapping[str, Notifier], clock: Clock) -> None:
+    """Alertmanager forgets our alerts with its memory: what is still open is posted again."""
+    for notifier in notifiers.values():
+        if isinstance(notifier, AlertmanagerNotifier):
+            await notifier.repeat()
+    await clock.sleep(REMIND_SECONDS)
+
+
 def _loop(
     name: str, body: Callable[[], Awaitable[None]], progress: Progress, clock: Clock, within: float
 ) -> asyncio.Task[None]:
@@ -277,12 +293,10 @@ async def _follow(
     clock: Clock,
 ) -> None:
     """Load the playbooks again when their files change; a faulty set is shown and not taken."""
-    changed = await asyncio.to_thread(library.refresh)
+    await library.refresh(clock, lambda _: worker.wake())
     progress.report("playbooks")
     if library.error is not None:
         conditions.hold("playbooks_rejected", str(library.error)[:2000])
     else:
         conditions.clear("playbooks_rejected")
-    if changed:
-        worker.wake()
-    await clock.sleep(2.0)
+    await clock.sleep(POLL_SECONDS)

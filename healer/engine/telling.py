@@ -7,7 +7,7 @@ id is derived from what it says, so a restart or another replica never says it t
 from collections.abc import Mapping
 from typing import Any
 
-from healer.domain.episode import Episode
+from healer.domain.episode import Episode, EpisodeState
 from healer.domain.message import Notice, NoticeEvent, Severity
 from healer.domain.outcome import Result
 from healer.domain.run import Run
@@ -15,19 +15,23 @@ from healer.domain.storm import Flow
 from healer.domain.verdict import Reason
 from healer.engine.world import World
 from healer.kernel.clock import rfc3339
-from healer.ports import Message
+from healer.ports import EpisodeFilter, Message
 
 _SEVERITIES = {severity.value: severity for severity in Severity}
 
 
 def failed(world: World, episode: Episode, run: Run, now: float) -> tuple[Message, ...]:
     """The ladder ended without recovery: page with everything that was tried."""
+    return _to_channels(world, episode, run, _failure(world, episode, run, now))
+
+
+def _failure(world: World, episode: Episode, run: Run, now: float) -> Notice:
     tried = [
         f"{record.key}: {run.plan.steps[record.step].action}"
         f"{' (undo)' if record.undo else ''} → {record.outcome or 'unknown'}. {record.detail}"
         for record in run.steps
     ]
-    notice = _notice(
+    return _notice(
         world, episode, run, now,
         key=f"{episode.id}/failed",
         title=f"Not healed: {episode.name} on {run.plan.target}",
@@ -38,7 +42,16 @@ def failed(world: World, episode: Episode, run: Run, now: float) -> tuple[Messag
         )),
         evidence={f"step {number}": line for number, line in enumerate(tried, 1)},
     )  # fmt: skip
-    return _to_channels(world, episode, run, notice)
+
+
+async def still_open(world: World) -> list[Notice]:
+    """The failures a person was told of and that are not over, from the journal."""
+    which = EpisodeFilter(states=(EpisodeState.ESCALATED,), limit=1000)
+    return [
+        _failure(world, episode, run, run.finished_at or episode.updated_at)
+        for episode in await world.store.episodes(which)
+        for run in await world.store.runs(episode.id, limit=1)
+    ]
 
 
 def refused(
