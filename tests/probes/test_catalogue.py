@@ -11,8 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "actions.md"
 
 def test_the_page_is_true() -> None:
     """docs/actions.md is exactly what the actions and probes say of themselves today."""
-    command = "python -c 'from healer.probes.catalogue import markdown; print(markdown(), end=\"\")'"
-    assert PAGE.read_text() == markdown(), f"write it again: {command} > docs/actions.md"
+    assert PAGE.read_text() == markdown(), "write docs/actions.md again with `markdown()`"
 
 
 def test_the_page_is_whole() -> None:
