@@ -121,12 +121,15 @@ class PlaybookLibrary:
 
     def _read(self) -> Contents:
         """Path and bytes of every file now. Raises ConfigError when one cannot be read."""
-        try:
-            return tuple((str(file), file.read_bytes()) for file in playbook_files(self._paths))
-        except OSError as error:
-            raise ConfigError(
-                f"{error.filename}: cannot be read: {error.strerror}; correct its path or rights"
-            ) from error
+        contents: list[tuple[str, bytes]] = []
+        for file in playbook_files(self._paths):
+            try:
+                contents.append((str(file), file.read_bytes()))
+            except OSError as error:
+                raise ConfigError(
+                    f"{file}: cannot be read: {error.strerror}; correct its path or rights"
+                ) from error
+        return tuple(contents)
 
 
 def _identity(contents: Contents) -> str:

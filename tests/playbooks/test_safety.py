@@ -119,28 +119,26 @@ values = st.recursive(
     ),
     max_leaves=8,
 )
-KEYS = tuple(
-    [
-        "metadata",
-        "spec",
-        "when",
-        "target",
-        "guards",
-        "steps",
-        "escalate",
-        "verify",
-        "with",
-        "storm",
-        "unless",
-        "probes",
-        "action",
-        "alert",
-        "name",
-        "budgets",
-        "windows",
-        "breaker",
-        "if",
-    ]
+KEYS = (
+    "metadata",
+    "spec",
+    "when",
+    "target",
+    "guards",
+    "steps",
+    "escalate",
+    "verify",
+    "with",
+    "storm",
+    "unless",
+    "probes",
+    "action",
+    "alert",
+    "name",
+    "budgets",
+    "windows",
+    "breaker",
+    "if",
 )
 
 
