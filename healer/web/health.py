@@ -138,7 +138,7 @@ class Health:
         self._is.inbox.set(counts.get("inbox", 0))
         self._is.outbox.set(counts.get("outbox", 0))
         self._is.inbox_age.set(self._age(counts.get("inbox_since", 0)))
-        self._is.outbox_age.set(self._age(counts.get("outbox_since", 0)))
+        self._is.outbox_failing.set(counts.get("outbox_failing", 0))
         self._is.head_seq.set(counts.get("fact_seq", 0))
         self._is.head_hash.set(counts.get("fact_hash", 0))
         scopes = Counter(_scope(pause) for pause in pauses)

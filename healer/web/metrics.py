@@ -4,9 +4,13 @@ The names and labels are an API, documented in `docs/metrics.md`; labels only ev
 our own lists (codes, reasons, states, configured names), so their number is bounded.
 """
 
+import inspect
 import platform
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
@@ -14,7 +18,9 @@ from healer import __version__
 from healer.domain.episode import Episode
 from healer.domain.journal import Fact, FactKind
 from healer.domain.run import Phase, Run
+from healer.errors import HealerError
 
+_P = TypeVar("_P")
 _ACK_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _REACTION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 #: Runs whose end was counted, remembered so that later news of them does not count them again.
@@ -81,8 +87,8 @@ class Instruments:
         self.inbox_age = Gauge(
             "healer_inbox_age_seconds", "Age of the oldest in the inbox.", registry=on
         )
-        self.outbox_age = Gauge(
-            "healer_outbox_age_seconds", "Age of the oldest in the outbox.", registry=on
+        self.outbox_failing = Gauge(
+            "healer_outbox_failing_messages", "Messages tried and not yet delivered.", registry=on
         )
         self.pauses = Gauge("healer_pauses", "Pauses in force by scope.", ["scope"], registry=on)
         self.loop_age = Gauge(
@@ -106,6 +112,68 @@ class Instruments:
         )
         self.store_up = Gauge("healer_store_up", "1 when the journal answers.", registry=on)
         self.playbooks = Gauge("healer_playbooks", "Playbooks loaded.", registry=on)
+
+    def call_failed(self, client: str, error: BaseException) -> None:
+        """A call to `client` raised one of our errors."""
+        word = _CAPITAL.sub(r"_\1", type(error).__name__).lower()
+        self.calls_failed.labels(client, word).inc()
+
+    def described(self) -> list["Described"]:
+        """Every metric as the docs list it, by name as it is scraped."""
+        found = []
+        for one in vars(self).values():
+            if not isinstance(one, Counter | Gauge | Histogram | Info):
+                continue
+            (family,) = one.describe()
+            name = {"counter": f"{family.name}_total", "info": f"{family.name}_info"}.get(
+                family.type, family.name
+            )
+            labels = _INFO_LABELS if family.type == "info" else one._labelnames  # noqa: SLF001
+            found.append(Described(name, family.type, tuple(labels), family.documentation))
+        return sorted(found, key=lambda described: described.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One metric as the docs list it."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+
+
+_INFO_LABELS = ("version", "python")
+_CAPITAL = re.compile(r"(?<!^)([A-Z])")
+
+
+class _Metered:
+    """Stands in for a port and counts the errors that its calls raise."""
+
+    def __init__(self, port: Any, client: str, instruments: Instruments) -> None:
+        self._port = port
+        self._client = client
+        self._is = instruments
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._port, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await found(*args, **kwargs)
+            except HealerError as error:
+                self._is.call_failed(self._client, error)
+                raise
+
+        setattr(self, name, call)
+        return call
+
+
+def metered(port: _P, client: str, instruments: Instruments) -> _P:
+    """`port`, with every error of its calls counted as `healer_client_errors_total`."""
+    return cast("_P", _Metered(port, client, instruments))
 
 
 class MetricsListener:
