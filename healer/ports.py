@@ -240,7 +240,11 @@ class Store(Protocol):
         ...
 
     async def counts(self) -> Mapping[str, int]:
-        """Numbers for the metrics page: `inbox`, `outbox`, `rejected`, `episodes/<state>`."""
+        """Numbers for the metrics page: `inbox`, `outbox`, `rejected`, `episodes/<state>`.
+
+        Also `inbox_since` (Unix seconds of the oldest in it, 0: empty), `outbox_failing` (tried and
+        not delivered), and the newest fact's `fact_seq` and `fact_hash` (52 bits of its hash).
+        """
         ...
 
     async def playbook_text(self, sha256: str) -> str | None:

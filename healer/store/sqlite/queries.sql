@@ -273,6 +273,9 @@ SELECT min(due_at) FROM (
 -- name: counts
 SELECT 'inbox', count(*) FROM event WHERE seq > (SELECT seq FROM folded)
 UNION ALL SELECT 'outbox', count(*) FROM outbox WHERE done = 0
+UNION ALL SELECT 'outbox_failing', count(*) FROM outbox WHERE done = 0 AND attempts > 0
+UNION ALL SELECT 'inbox_since', CAST(coalesce(min(received_at), 0) AS INTEGER)
+    FROM event WHERE seq > (SELECT seq FROM folded)
 UNION ALL SELECT 'rejected', count(*) FROM rejected
 UNION ALL SELECT 'episodes/' || state, count(*) FROM episode GROUP BY state
 

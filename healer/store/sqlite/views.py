@@ -120,7 +120,11 @@ def next_due(connection: sqlite3.Connection) -> float | None:
 
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Numbers for the metrics page."""
-    return dict(connection.execute(SQL["counts"]).fetchall())
+    found: dict[str, int] = dict(connection.execute(SQL["counts"]).fetchall())
+    head = connection.execute(SQL["fact_last"]).fetchone()
+    if head is not None:
+        found["fact_seq"], found["fact_hash"] = head[0], int(head[1][:13], 16)
+    return found
 
 
 def playbook_text(connection: sqlite3.Connection, sha256: str) -> str | None:
