@@ -5,6 +5,7 @@ swapped in between (DNS rebinding).
 """
 
 import asyncio
+import io
 import ipaddress
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from healer.clients.outgoing import LARGE
 from healer.errors import ConfigError, HealerError, Refused, TimedOut, Unreachable
 from healer.kernel.clock import Clock
 from healer.ports import HttpAnswer
@@ -180,7 +182,7 @@ class OutgoingHttp:
                 method,
                 target,
                 headers=headers,
-                data=body or None,
+                data=io.BytesIO(body) if len(body) > LARGE else body or None,
                 timeout=limits,
                 allow_redirects=False,
             ) as response:

@@ -42,7 +42,7 @@ class Server:
 @pytest.fixture
 async def server(aiohttp_server: Any) -> AsyncIterator[Server]:
     made = Server()
-    app = web.Application()
+    app = web.Application(client_max_size=1 << 24)
     app.router.add_route("*", "/{path:.*}", made.handle)
     made.port = (await aiohttp_server(app)).port
     yield made
@@ -66,6 +66,13 @@ async def test_a_request_arrives_as_written(server: Server, http: OutgoingHttp) 
     method, path, headers, body = server.seen[0]
     assert (method, path, headers["X-Key"], body) == ("POST", "/a%2Fb?c=d%20e", "1", b"{}")
     assert headers["Host"] == f"localhost:{server.port}"
+
+
+async def test_a_large_body_arrives_whole(server: Server, http: OutgoingHttp) -> None:
+    """A body of several megabytes is sent whole."""
+    body = bytes(range(256)) * 4096 * 3
+    await http.request("PUT", f"http://localhost:{server.port}/", body=body)
+    assert server.seen[0][3] == body
 
 
 async def test_a_status_is_an_answer(server: Server, http: OutgoingHttp) -> None:
