@@ -30,6 +30,8 @@ DIGEST_DIGITS = 12
 _LIST_LIMIT = 1000
 
 _T = TypeVar("_T")
+#: Name behind the credential of a request; empty when nobody has one.
+_WHO = web.RequestKey("who", str)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -117,7 +119,7 @@ class Api:
             return refuse(403, "this API is not for browsers; use the healer command")
         if request.method not in {"GET", "HEAD"} and role != "operator":
             return refuse(403, f"{name} is a viewer; an operator may do this")
-        request["who"] = name
+        request[_WHO] = name
         try:
             return await handler(request)
         except NotFound as error:
@@ -294,7 +296,7 @@ async def _read(request: web.Request, kind: type[_T]) -> _T:
 
 def _signed(request: web.Request, by: str) -> str:
     """Who speaks: the name behind the credential cannot be talked away, only added to."""
-    name: str = request["who"]
+    name = request[_WHO]
     by = by.strip()[:100]
     if not name:
         return by or "somebody on this machine"

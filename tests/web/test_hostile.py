@@ -84,27 +84,26 @@ async def test_the_wire_answers_2xx_4xx_or_503(door: Door, bodies: list[Any]) ->
     assert (await door.post(group(alert()))).status == 200
 
 
-def _bombs() -> dict[str, bytes]:
-    mega = 1 << 20
-    one = json.dumps(alert()).encode()
-    return {
-        "millions of numbers": b'{"alerts": [' + b"1," * (15 * mega) + b"1]}",
-        "millions of objects": b'{"alerts": [' + b"{}," * (10 * mega) + b"{}]}",
-        "an alert, then millions of numbers": b'{"alerts": [' + one + b",1" * (15 * mega) + b"]}",
-        "deep nesting": b'{"alerts": ' + b"[" * (15 * mega) + b"]" * (15 * mega) + b"}",
-        "a huge label": b'{"alerts": [{"labels": {"a": "' + b"x" * (31 * mega) + b'"}}]}',
-        "a huge unknown key": b'{"alerts": [], "x": [' + b"[]," * (10 * mega) + b"1]}",
-        "too many real alerts": b'{"alerts": [' + b",".join([one] * 51_000) + b"]}",
-        "escapes": b'{"alerts": [], "x": "' + b"\\u0041" * (5 * mega) + b'"}',
-        "spaces": b" " * (31 * mega),
-    }
+_MEGA = 1 << 20
+_ONE = json.dumps(alert()).encode()
+_BOMBS: dict[str, Callable[[], bytes]] = {
+    "millions of numbers": lambda: b'{"alerts": [' + b"1," * (15 * _MEGA) + b"1]}",
+    "millions of objects": lambda: b'{"alerts": [' + b"{}," * (10 * _MEGA) + b"{}]}",
+    "an alert, then numbers": lambda: b'{"alerts": [' + _ONE + b",1" * (15 * _MEGA) + b"]}",
+    "deep nesting": lambda: b'{"alerts": ' + b"[" * (15 * _MEGA) + b"]" * (15 * _MEGA) + b"}",
+    "a huge label": lambda: b'{"alerts": [{"labels": {"a": "' + b"x" * (31 * _MEGA) + b'"}}]}',
+    "a huge unknown key": lambda: b'{"alerts": [], "x": [' + b"[]," * (10 * _MEGA) + b"1]}",
+    "too many real alerts": lambda: b'{"alerts": [' + b",".join([_ONE] * 51_000) + b"]}",
+    "escapes": lambda: b'{"alerts": [], "x": "' + b"\\u0041" * (5 * _MEGA) + b'"}',
+    "spaces": lambda: b" " * (31 * _MEGA),
+}
 
 
-@pytest.mark.parametrize("name", list(_bombs()))
+@pytest.mark.parametrize("name", list(_BOMBS))
 async def test_no_payload_stalls_the_event_loop(doors: Callable[..., Any], name: str) -> None:
     """While a body of 32 MiB made to hurt is handled, timers go on firing and the answer is 4xx."""
     door = await doors()
-    body = _bombs()[name]
+    body = _BOMBS[name]()
     assert len(body) <= Limits().body_bytes
     worst = 0.0
     done = asyncio.Event()
@@ -112,16 +111,17 @@ async def test_no_payload_stalls_the_event_loop(doors: Callable[..., Any], name:
     async def heartbeat() -> None:
         nonlocal worst
         while not done.is_set():
-            began = time.perf_counter()
+            # CPU of this process: other work on the machine is not taken for a stall.
+            began = time.process_time()
             await asyncio.sleep(0.005)  # noqa: TID251 - the beat whose lateness is measured
-            worst = max(worst, time.perf_counter() - began - 0.005)
+            worst = max(worst, time.process_time() - began)
 
     beat = asyncio.create_task(heartbeat())
     delivery = await _parsed(door, body)
     done.set()
     await beat
     assert delivery in {"Malformed", "TooLarge", "Delivery"}
-    assert worst < 0.15  # twice and more the 50 ms, for a machine that is shared with others
+    assert worst < 0.15  # 50 ms, and room for a slower machine
 
 
 async def _parsed(door: Door, body: bytes) -> str:
