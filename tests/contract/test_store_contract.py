@@ -1,6 +1,7 @@
 """What every engine of the Store port promises to its callers."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -604,6 +605,11 @@ async def test_episodes_are_found_by_prefix(store: Store) -> None:
     assert await store.episode(one.id[:5]) is None
     assert await store.episode("ep-") is None
     assert await store.episode("ep-zzzzzz") is None
+    many = await opened(store, *(f"p{number}" for number in range(300)))
+    beginnings = Counter(episode.id[:6] for episode in many)
+    shared = beginnings.most_common(1)[0]
+    assert shared[1] > 1
+    assert await store.episode(shared[0]) is None
 
 
 async def test_episodes_are_filtered(store: Store) -> None:
@@ -677,9 +683,16 @@ async def test_playbook_text_is_kept_once(store: Store) -> None:
 
 
 async def test_odd_facts_keep_their_seal(store: Store) -> None:
-    """Tuples, enums and non-ASCII text in a fact's data read back with a chain that holds."""
+    """Tuples, enums, numbers as keys and any text in a fact's data leave a chain that holds."""
     [held] = await claimed(store, "a")
-    data = {"t": (1, 2.0), "e": Outcome.APPLIED, "ü": "日本", "n": None, "big": 2**70, "x": {}}
+    data = {
+        "t": (1, 2.0),
+        "e": Outcome.APPLIED,
+        "ü": "日本",
+        "n": None,
+        "big": 2**70,
+        "x": {10: 1, 9: 2},
+    }
     fact = Fact(FactKind.EVIDENCE, START + 0.1234567, held.episode.id, detail="é", data=data)
     await store.commit(held, Change(held.episode, facts=(fact,)))
     kept = (await store.facts())[-1].fact

@@ -113,22 +113,23 @@ async def test_a_disk_that_refuses_writes_is_survived(tmp_path: Path) -> None:
     await store.close()
 
 
-class ForgetfulConnection(sqlite3.Connection):
-    """A connection whose next commit fails as if fsync had."""
+class FailingConnection(sqlite3.Connection):
+    """A connection whose next commit fails with the given code, its transaction still open."""
 
-    fail_next = False
+    fail_next = ""
 
     def execute(self, sql: str, *values: object) -> sqlite3.Cursor:  # type: ignore[override]
-        if sql == "COMMIT" and ForgetfulConnection.fail_next:
-            ForgetfulConnection.fail_next = False
-            error = sqlite3.OperationalError("disk I/O error")
-            error.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+        if sql == "COMMIT" and FailingConnection.fail_next:
+            error = sqlite3.OperationalError("the commit failed")
+            error.sqlite_errorname = FailingConnection.fail_next
+            FailingConnection.fail_next = ""
             raise error
         return super().execute(sql, *values)
 
 
-async def test_a_failed_fsync_costs_the_connection(tmp_path: Path) -> None:
-    """After a failed fsync the connection is not used again, and nothing of its group is there."""
+@pytest.mark.parametrize(("code", "connections"), [("SQLITE_IOERR_FSYNC", 2), ("SQLITE_BUSY", 1)])
+async def test_a_failed_commit_is_undone(tmp_path: Path, code: str, connections: int) -> None:
+    """Nothing of a failed commit is there, and after a failed fsync its connection is closed."""
     path = tmp_path / "j.db"
     prepare(path, START)
     made: list[sqlite3.Connection] = []
@@ -136,7 +137,7 @@ async def test_a_failed_fsync_costs_the_connection(tmp_path: Path) -> None:
     def connect() -> sqlite3.Connection:
         made.append(
             sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, factory=ForgetfulConnection
+                path, isolation_level=None, check_same_thread=False, factory=FailingConnection
             )
         )
         return made[-1]
@@ -146,14 +147,15 @@ async def test_a_failed_fsync_costs_the_connection(tmp_path: Path) -> None:
 
     writer = Writer("test", connect, NO_CRASH)
     await writer.write("write", partial(put, "a"), 5.0)
-    ForgetfulConnection.fail_next = True
-    with pytest.raises(StoreUnavailable, match="SQLITE_IOERR_FSYNC"):
+    FailingConnection.fail_next = code
+    with pytest.raises(StoreUnavailable, match=code):
         await writer.write("write", partial(put, "b"), 5.0)
     await writer.write("write", partial(put, "c"), 5.0)
-    assert len(made) == 2
-    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
-        made[0].execute("SELECT 1")
-    assert made[1].execute("SELECT zone FROM flow ORDER BY zone").fetchall() == [("a",), ("c",)]
+    assert len(made) == connections
+    for replaced in made[:-1]:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            replaced.execute("SELECT 1")
+    assert made[-1].execute("SELECT zone FROM flow ORDER BY zone").fetchall() == [("a",), ("c",)]
     await writer.close()
 
 
@@ -360,9 +362,13 @@ async def test_old_events_are_forgotten_but_never_unfolded_ones(store: SqliteSto
     polled = alert("polled", polled_at=START)
     await store.accept([polled, alert("told")], (), START)
     await store.fold(fold, START, 10)
+    waiting = [alert(name, polled_at=START) for name in ("next", "waits")]
+    await store.accept(waiting, (), START)
     later = START + 7200
-    await store.accept([alert("waits", polled_at=START)], (), START)
-    await store.accept([alert("new")], (), later)
-    await store.fold(fold, later, 1)
-    assert (await store.accept([alert("told"), polled], (), later)).new == 1
-    assert (await store.counts())["inbox"] == 2
+    assert [entry for entry, _ in await store.fold(fold, later, 1)] == waiting[:1]
+    assert (await store.accept([alert("told"), polled, waiting[1]], (), later)).new == 1
+    assert [entry for entry, _ in await store.fold(fold, later, 10)] == [waiting[1], polled]
+    month = START + 31 * 86400
+    await store.accept([alert("new")], (), month)
+    await store.fold(fold, month, 10)
+    assert (await store.accept([alert("told")], (), month)).new == 1
