@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config import ConfigException
 from kubernetes_asyncio.config.incluster_config import (
@@ -23,6 +24,12 @@ from healer.clients.kube.credentials import (
 )
 from healer.errors import ConfigError, HealerError
 from healer.kernel.clock import Clock
+
+#: What the library raises for one broken kubeconfig or another.
+_BROKEN = (
+    ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError,
+    yaml.YAMLError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ async def from_kubeconfig(clock: Clock, paths: str, context: str = "") -> Access
         credential = _credential(clock, merger, loader, configuration)
     except HealerError:
         raise
-    except (ConfigException, OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except _BROKEN as error:
         named = f"context {context!r}" if context else "the current context"
         raise ConfigError(
             f"{paths}: {named} cannot be used ({error}); see `kubectl config get-contexts`"
