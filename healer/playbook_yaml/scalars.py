@@ -14,7 +14,7 @@ from healer.kernel.durations import parse_duration
 CEL_VARIABLES = frozenset({"labels", "annotations", "target", "owner", "pods", "episode", "now"})
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
-_DURATION_PATTERN = r"^(0|([0-9]+(ms|[smhdwy]))+)$"
+DURATION_PATTERN = r"^(0|([0-9]+(ms|[smhdwy]))+)$"
 _RATE = re.compile(r"\s*([0-9]{1,6})\s*/\s*(\S+)\s*")
 _TIME = re.compile(r"([01][0-9]|2[0-4]):([0-5][0-9])")
 _YEAR = 365 * 86400.0
@@ -122,7 +122,7 @@ def _shown(value: Any) -> str:
 _TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
 _DURATION_SCHEMA: dict[str, Any] = {
     "type": "string",
-    "pattern": _DURATION_PATTERN,
+    "pattern": DURATION_PATTERN,
     "examples": ["30s", "5m"],
 }
 Duration = Annotated[float, PlainValidator(duration), WithJsonSchema(_DURATION_SCHEMA)]

@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from healer.playbook_yaml.model import PlaybookShape
 from healer.playbook_yaml.registry import Registry, shipped_registry
+from healer.playbook_yaml.scalars import DURATION_PATTERN
 
 FILE_NAME = "playbook.schema.json"
 
@@ -32,7 +33,7 @@ Schema = dict[str, Any]
 def playbook_schema(registry: Registry | None = None) -> Schema:
     """The schema, with the actions and probes of `registry` (of this build when None)."""
     known = registry or shipped_registry()
-    schema = _draft_07(PlaybookShape, "")
+    schema: Schema = _without_null(_draft_07(PlaybookShape, ""))
     definitions: Schema = schema["definitions"]
     step: Schema = definitions["StepShape"]
     step["properties"]["action"] = {
@@ -80,6 +81,22 @@ def _draft_07(model: type[BaseModel], prefix: str) -> Schema:
     return schema
 
 
+def _without_null(schema: Any) -> Any:
+    """The schema whose optional keys are left out rather than null: editors then say more."""
+    if isinstance(schema, list):
+        return [_without_null(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _without_null(value) for key, value in schema.items()}
+    choices = [choice for choice in found.get("anyOf", ()) if choice != {"type": "null"}]
+    if "anyOf" in found and len(choices) == 1:
+        del found["anyOf"]
+        found.pop("default", None)
+        # draft-07 passes over what stands beside a $ref
+        found = {**found, **choices[0]} if "$ref" not in choices[0] else choices[0]
+    return found
+
+
 def _params(model: type[BaseModel], prefix: str, definitions: Schema) -> Schema:
     """A parameter model's schema; its definitions go to `definitions`."""
     schema = _draft_07(model, prefix)
@@ -99,6 +116,9 @@ def _open(schema: Any) -> Any:
             and schema["type"] == "string"
         ):
             return schema
+        if schema.get("format") == "duration":  # to JSON Schema that is ISO 8601, and not ours
+            schema = {k: v for k, v in schema.items() if k != "format"}
+            schema["pattern"] = DURATION_PATTERN
         # pydantic leaves its own words where a validator runs before the number is read.
         schema = {_BOUNDS.get(key, key): value for key, value in schema.items()}
         outside = {k: v for k, v in schema.items() if k in {"title", "description", "default"}}
