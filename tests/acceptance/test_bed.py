@@ -7,6 +7,7 @@ import queue
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,15 @@ def test_service_address_works_inside_pods(real_cluster: Cluster, namespace: str
     assert "" not in seen
     version = poke(real_cluster, namespace, chosen[0], f"/call?url=https://{server}/version")
     assert "gitVersion" in version
+
+
+def test_service_names_resolve_inside_pods(real_cluster: Cluster, namespace: str) -> None:
+    """A pod finds a Service by its short and its full name, and an unknown name by neither."""
+    chosen = serve(real_cluster, namespace, replicas=1)[0]
+    for name in ("app", f"app.{namespace}", f"app.{namespace}.svc.cluster.local"):
+        route = f"/call?url=http://{name}/"
+        until(partial(poke, real_cluster, namespace, chosen, route), f"an answer of {name}")
+    assert poke(real_cluster, namespace, chosen, "/call?url=http://nobody/") == ""
 
 
 def test_pod_is_reached_from_outside(real_cluster: Cluster, namespace: str) -> None:

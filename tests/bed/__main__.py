@@ -19,6 +19,10 @@ def up(arguments: argparse.Namespace) -> None:
     """Start a cluster and leave it running."""
     found = running()
     if found is not None:
+        if arguments.cluster not in {"auto", found.kind}:
+            raise BedError(
+                f"a {found.kind} cluster is up already: end it with `python -m tests.bed down`"
+            )
         say("bed: a cluster is up already")
         print(found.describe())
         return

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.bed.cache import Artefact
 from tests.bed.debian import debian_artefact
-from tests.bed.errors import BedError
+from tests.bed.errors import BedError, UnavailableError
 from tests.bed.golang import Program, go_artefact, module_source
 
 KUBERNETES = "1.36.3"
@@ -144,16 +144,37 @@ def kube_program(name: str) -> list[str]:
 
     A machine that cannot build but has KUBEBUILDER_ASSETS uses the programs in there.
     """
-    assets = os.environ.get("KUBEBUILDER_ASSETS")
-    if assets and not kube().built and shutil.which("go") is None:
-        program = Path(assets) / name
-        if program.is_file():
-            return [str(program)]
-        raise BedError(
+    assets = _assets()
+    if assets is None:
+        return [str(binary("kube")), name]
+    program = assets / name
+    if not program.is_file():
+        raise UnavailableError(
             f"KUBEBUILDER_ASSETS={assets} has no {name}, and without Go it cannot be built: "
             "install Go 1.26 or later"
         )
-    return [str(binary("kube")), name]
+    return [str(program)]
+
+
+def has_controllers() -> bool:
+    """True when there is more than the API server to run: controllers, scheduler, KWOK."""
+    assets = _assets()
+    wanted = ("kube-controller-manager", "kube-scheduler", "kwok")
+    return assets is None or all((assets / name).is_file() for name in wanted)
+
+
+def kwok_program() -> Path:
+    """KWOK, from the assets when those are what this machine has."""
+    assets = _assets()
+    return binary("kwok") if assets is None else assets / "kwok"
+
+
+def _assets() -> Path | None:
+    """The folder of ready-made programs, when it is what this machine must do with."""
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if not assets or kube().built or shutil.which("go") is not None:
+        return None
+    return Path(assets)
 
 
 def kwok_stages() -> str:

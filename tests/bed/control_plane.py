@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bed.api import Api
-from tests.bed.builds import kube_program
+from tests.bed.builds import has_controllers, kube_program
 from tests.bed.certificates import Authority
 from tests.bed.cluster import Options
 from tests.bed.errors import BedError
@@ -179,6 +179,8 @@ class ControlPlane:
             # A request that was answered is in the log already, so a test need not wait.
             "--audit-log-mode=blocking",
             "--shutdown-delay-duration=0s",
+            # Without controllers no namespace gets the account every pod must have.
+            *([] if has_controllers() else ["--disable-admission-plugins=ServiceAccount"]),
             *self._gates(),
             *options.api_server_flags,
         ]
@@ -194,6 +196,7 @@ class ControlPlane:
             f"--root-ca-file={authority.certificate('ca')}",
             f"--cluster-signing-cert-file={authority.certificate('ca')}",
             f"--cluster-signing-key-file={authority.key('ca')}",
+            f"--flex-volume-plugin-dir={self.folder / 'volume-plugins'}",
             "--use-service-account-credentials=true",
             # A restart would wait for the lease of the one before.
             "--leader-elect=false",

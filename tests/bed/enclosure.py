@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.bed import cgroups
 from tests.bed.builds import binary
+from tests.bed.cache import cache_folder
 from tests.bed.errors import BedError, UnavailableError
 from tests.bed.node import UPLINK, Plan
 from tests.bed.processes import Process, launch
@@ -24,6 +25,8 @@ from tests.bed.waiting import now, pause
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PREFIX = 16
+# Folders a node has its own of.
+HIDDEN = ("/run", "/sys", "/proc", "/var/lib", "/var/log")
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
@@ -47,6 +50,12 @@ def require_real_nodes() -> None:
     for program in ("unshare", "nsenter", "ip", "mount"):
         if shutil.which(program) is None:
             raise UnavailableError(f"real nodes need `{program}`: install util-linux and iproute2")
+    for folder in HIDDEN:
+        if cache_folder().is_relative_to(folder):
+            raise UnavailableError(
+                f"the cache lies in {cache_folder()}, and nodes hide {folder} from themselves: "
+                "name another folder in HEALER_BED_CACHE"
+            )
     missing = cgroups.missing_controllers()
     if missing:
         raise UnavailableError(

@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options that say which cluster to test on."""
     group = parser.getgroup("test bed")
     group.addoption("--cluster", default="auto", help=f"cluster to use: {' | '.join(KINDS)}")
+    group.addoption("--own-cluster", action="store_true", help="leave a cluster that is up alone")
     group.addoption("--nodes", type=int, default=3, help="nodes of a cluster started for the run")
 
 
@@ -38,7 +39,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    if "cluster" not in wanted or running() is not None:
+    if "cluster" not in wanted or _left_running(session.config) is not None:
         return
     try:
         cluster = choose(session.config.getoption("cluster")).cluster
@@ -50,12 +51,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return  # the fixture says so again, as the reason of a skip
 
 
+def _left_running(config: pytest.Config) -> Cluster | None:
+    """The cluster `up` left running, when it will do."""
+    found = None if config.getoption("own_cluster") else running()
+    if found is None or config.getoption("cluster") not in {"auto", found.kind}:
+        return None
+    return found
+
+
 @pytest.fixture(scope="session")
 def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
     """One cluster for the whole run: the one `up` left running, or one of our own."""
     wanted = pytestconfig.getoption("cluster")
-    found = running()
-    if found is not None and wanted in {"auto", found.kind}:
+    found = _left_running(pytestconfig)
+    if found is not None:
         say(f"bed: using the cluster that is up ({found.kind})")
         yield found
         return

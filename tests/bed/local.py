@@ -17,7 +17,12 @@ from tests.bed.builds import binary, kube_program
 from tests.bed.cluster import Cluster, Options
 from tests.bed.control_plane import ControlPlane, Ports
 from tests.bed.debian import debian_artefact
-from tests.bed.enclosure import Enclosure, require_real_nodes
+from tests.bed.enclosure import (
+    Enclosure,
+    python_environment,
+    python_module,
+    require_real_nodes,
+)
 from tests.bed.errors import BedError
 from tests.bed.images import app_archive, pause_archive
 from tests.bed.kubeconfig import write_kubeconfig
@@ -133,6 +138,7 @@ class LocalCluster(Cluster):
         for number, node in enumerate(self.nodes, start=1):
             self._start_kubelet(number, node)
         self._start_proxy()
+        self._start_names()
         for node in self.nodes:
             self._wait_node(node)
         # The first pod of a namespace needs its account.
@@ -246,6 +252,11 @@ class LocalCluster(Cluster):
         )
         argv = [*kube_program("kube-proxy"), f"--config={config}"]
         self._hub.start("kube-proxy", argv, tools_environment())
+
+    def _start_names(self) -> None:
+        kubeconfig = str(self._plane.inner_kubeconfig)
+        module = python_module("tests.bed.dns", "--kubeconfig", kubeconfig, "--address", HUB)
+        self._hub.start("dns", module, python_environment())
 
     def _api(self) -> Api:
         return Api(self.kubeconfig)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 BRIDGE = "cni0"
 UPLINK = "up0"
+LIBRARY = Path("/var/lib")
 CGROUPS = Path("/sys/fs/cgroup")
 
 # What a kubelet sets for a whole machine. Files are laid over them, so that it reads
@@ -81,8 +82,9 @@ def arrange_cgroups(plan: Plan) -> None:
 
 
 def arrange_mounts(plan: Plan) -> None:
-    """Give containerd and the kubelet a /run, a /var/log and sysctls of their own."""
+    """Give containerd and the kubelet a /run, /var/log, /var/lib and sysctls of their own."""
     folder = Path(plan.folder)
+    hide_library(folder)
     laid = folder / "sysctls"
     laid.mkdir(exist_ok=True)
     for name, value in SYSCTLS.items():
@@ -99,6 +101,21 @@ def arrange_mounts(plan: Plan) -> None:
     # Volumes mounted by the kubelet must be seen by containerd and by containers.
     run("mount", "--bind", str(folder), str(folder))
     run("mount", "--make-rshared", str(folder))
+
+
+def hide_library(folder: Path) -> None:
+    """Lay a private layer over /var/lib: what is written there stays in here.
+
+    The kubelet makes its device plugin socket there and CNI remembers its networks there,
+    wherever they are told to keep the rest.
+    """
+    layer = folder / "library"
+    layer.mkdir(exist_ok=True)
+    run("mount", "-t", "tmpfs", "library", str(layer))
+    for name in ("upper", "work"):
+        (layer / name).mkdir()
+    option = f"lowerdir={LIBRARY},upperdir={layer}/upper,workdir={layer}/work"
+    run("mount", "-t", "overlay", "-o", option, "overlay", str(LIBRARY))
 
 
 def arrange_network(plan: Plan) -> None:

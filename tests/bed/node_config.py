@@ -11,6 +11,7 @@ from tests.bed.builds import binary
 from tests.bed.certificates import Authority
 from tests.bed.cluster import Options
 from tests.bed.debian import debian_artefact
+from tests.bed.dns import DOMAIN
 from tests.bed.kubeconfig import write_kubeconfig, write_yaml
 
 NETWORK = "10.88.0.0/16"
@@ -124,7 +125,8 @@ def write_kubelet(
         "tlsCertFile": str(authority.certificate(name)),
         "tlsPrivateKeyFile": str(authority.key(name)),
         "resolvConf": "",
-        "clusterDomain": "cluster.local",
+        "clusterDomain": DOMAIN,
+        "clusterDNS": [HUB],
         "podLogsDir": str(folder / "pod-logs"),
         "volumePluginDir": str(folder / "volume-plugins"),
         "imageGCHighThresholdPercent": 100,

@@ -13,7 +13,8 @@ from typing import Any
 
 from tests.bed import around
 from tests.bed.api import Api, ready
-from tests.bed.builds import binary, kube_program, kwok_stages
+from tests.bed.builds import has_controllers, kube_program, kwok_program, kwok_stages
+from tests.bed.cache import say
 from tests.bed.cluster import Cluster, Options
 from tests.bed.control_plane import ControlPlane, Ports
 from tests.bed.errors import BedError
@@ -25,6 +26,7 @@ from tests.bed.waiting import until
 from tests.bed.warden import Warden
 
 LOOPBACK = "127.0.0.1"
+LEASE_SECONDS = 40
 CAPACITY = {"cpu": "32", "memory": "256Gi", "pods": "110"}
 
 
@@ -72,9 +74,10 @@ class SimulatedCluster(Cluster):
         return self.run.logs
 
     def prepare(self) -> None:
-        for program in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
+        for program in ("etcd", "kube-apiserver", "kubectl"):
             kube_program(program)
-        binary("kwok")
+        if has_controllers():
+            kwok_program()
 
     def start(self) -> None:
         self.prepare()
@@ -101,15 +104,20 @@ class SimulatedCluster(Cluster):
         plane.start_storage_and_api()
         api = Api(self.kubeconfig, timeout=2.0)
         plane.wait_ready(api, lambda: self.run.process("kube-apiserver"))
+        if not has_controllers():
+            say("bed: KUBEBUILDER_ASSETS has an API server only: nothing schedules or scales here")
+            for number, node in enumerate(self.nodes, start=1):
+                api.create("/api/v1/nodes", self._node(number, node, ready=True))
+            return
         plane.start_controllers()
         stages = self.run.folder / "stages.yaml"
         stages.write_text(kwok_stages())
         argv = [
-            str(binary("kwok")),
+            str(kwok_program()),
             f"--kubeconfig={self.kubeconfig}",
             "--manage-all-nodes=true",
             f"--config={stages}",
-            f"--node-lease-duration-seconds={self.options.node_lease_seconds * 5}",
+            f"--node-lease-duration-seconds={LEASE_SECONDS}",
         ]
         self._launch("kwok", argv)
         for number, node in enumerate(self.nodes, start=1):
@@ -125,7 +133,7 @@ class SimulatedCluster(Cluster):
 
         until(all_ready, f"simulated nodes to be Ready; see {self.logs}", timeout=60)
 
-    def _node(self, number: int, name: str) -> dict[str, Any]:
+    def _node(self, number: int, name: str, *, ready: bool = False) -> dict[str, Any]:
         labels = {
             "kubernetes.io/hostname": name,
             "kubernetes.io/os": "linux",
@@ -137,7 +145,11 @@ class SimulatedCluster(Cluster):
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {"name": name, "labels": labels},
-            "status": {"allocatable": CAPACITY, "capacity": CAPACITY},
+            "status": {
+                "allocatable": CAPACITY,
+                "capacity": CAPACITY,
+                "conditions": [{"type": "Ready", "status": "True"}] if ready else [],
+            },
         }
 
     def stop(self) -> None:
