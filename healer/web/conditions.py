@@ -38,14 +38,15 @@ class Conditions:
         self._clock = clock
         self._held: dict[str, tuple[Condition, float]] = {}
 
-    def hold(self, name: str, detail: str) -> None:
-        """`name` was just seen."""
+    def hold(self, name: str, detail: str) -> bool:
+        """`name` was just seen; whether that is news."""
         before = self._held.get(name)
         count = before[0].count + 1 if before and self._fresh(before[1]) else 1
         self._held[name] = (
             Condition(name, detail, self._clock.now(), count),
             self._clock.monotonic(),
         )
+        return count == 1
 
     def clear(self, name: str) -> None:
         """`name` is over."""

@@ -259,10 +259,9 @@ class Webhook:
         return _Answer(503, detail)
 
     def _not_stored(self, detail: str) -> _Answer:
-        self._conditions.hold(
-            "store_unavailable", f"deliveries cannot be made durable: {detail}; see the store"
-        )
-        _log.error("a delivery was not made durable", extra={"error": detail})
+        told = f"deliveries cannot be made durable: {detail}; see the store"
+        if self._conditions.hold("store_unavailable", told):
+            _log.error("deliveries are not made durable", extra={"error": detail})
         return _Answer(503, "the journal cannot commit now")
 
     def _answered(self, status: int, text: str) -> web.Response:
