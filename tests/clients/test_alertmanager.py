@@ -150,6 +150,16 @@ async def test_an_id_cannot_change_the_path(members: list[Member], client: Alert
     assert members[0].asked == []
 
 
+async def test_an_expired_silence_is_not_expired_again(
+    members: list[Member], client: Alertmanager
+) -> None:
+    """Some versions answer 500 to expiring what has expired, so it is looked at first."""
+    body = {"id": "a-1", "comment": "c", "status": {"state": "expired"}}
+    members[0].answer = lambda: web.json_response(body)
+    await client.expire("a-1")
+    assert members[0].asked == [("GET", "/api/v2/silence/a-1")]
+
+
 def test_no_url_is_no_client() -> None:
     """Without a URL there is nothing to ask, and the error names the setting."""
     with pytest.raises(ValueError, match=r"alertmanager\.urls"):

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from healer.clients.outgoing import Access
+from healer.clients.outgoing import OFF_LOOP_BYTES, Access, parsed
 from healer.clients.prometheus import Prometheus
 from healer.errors import (
     Blind,
@@ -302,6 +303,13 @@ async def test_a_huge_answer_is_blind(server: Server) -> None:
         await client.query("x")
     assert sent < 50 << 20
     await client.close()
+
+
+async def test_only_large_bodies_are_parsed_in_a_thread() -> None:
+    """Above 256 KiB parsing leaves the event loop's thread, below it does not."""
+    here = threading.get_ident()
+    assert await parsed(b"x" * OFF_LOOP_BYTES, lambda _: threading.get_ident()) == here
+    assert await parsed(b"x" * (OFF_LOOP_BYTES + 1), lambda _: threading.get_ident()) != here
 
 
 async def test_fifty_megabytes_do_not_stop_the_loop(server: Server) -> None:
