@@ -107,6 +107,13 @@ def fold(latest: Episode | None, alert: Alert, now: float) -> Fold:
             latest, last_seen_at=now, updated_at=now, annotations=dict(alert.annotations)
         )
         return Fold(FoldKind.MERGED, merged)
+    if latest is not None and latest.state is EpisodeState.RUNNING and not _is_late(latest, alert):
+        # Its own step silenced the alert for a while (a restart resets a rollout's deadline): the
+        # run under way goes on with it, instead of a second episode that waits for its lock.
+        again = replace(
+            latest, firing=True, ends_at=None, end_inferred=False, last_seen_at=now, updated_at=now
+        )
+        return Fold(FoldKind.MERGED, again, "fires again while its run is under way")
     if latest is not None and _is_late(latest, alert):
         return Fold(FoldKind.STALE, None, "it started before the last episode ended")
     ordinal = latest.ordinal + 1 if latest else 1

@@ -113,8 +113,9 @@ async def _intend(
     )
     facts: tuple[Fact, ...] = ()
     if first:
+        planned = planned_facts(episode, run, now) if go.run.held_reason is None else ()
         facts = (
-            *planned_facts(episode, run, now),
+            *planned,
             Fact(
                 FactKind.EVIDENCE, now, episode.id, run.id, None, "before the first action",
                 capture(go.seen),

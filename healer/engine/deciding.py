@@ -93,8 +93,13 @@ async def _first_rung(world: World, claim: Claim) -> Claim | Go:
 async def _next_rung(world: World, claim: Claim, run: Run) -> Claim | Go:
     step = ladder.current(run)
     looked = await survey(world, claim.episode, run.plan, step, begun=True)
+    now = looked.facts.now
     if looked.facts.firing is False:
-        ended = ladder.finish(run, Result.SELF_RESOLVED, Reason.SELF_RESOLVED, looked.facts.now)
+        since = claim.episode.waiting_since
+        if since is None or now - since < BLOCKED_LOOK_MAX_SECONDS:
+            quiet = "the alert is silent between two rungs"
+            return await _blocked(world, claim, run, Reason.NOT_FIRING, quiet, None)
+        ended = ladder.finish(run, Result.SELF_RESOLVED, Reason.SELF_RESOLVED, now)
         return await close(world, replace(claim, run=ended), Result.SELF_RESOLVED, ended.reason)
     return await _judge(world, claim, run, looked, None)
 

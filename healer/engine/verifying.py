@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 #: One probe's look may take this long; then its answer is unknown. Seconds.
 LOOK_SECONDS = 10.0
+#: How long a run whose alert is silent, but whose target is not well, watches on. Seconds.
+QUIET_SECONDS = 1800.0
 
 
 async def look(world: World, claim: Claim, run: Run) -> Claim:
@@ -34,6 +36,8 @@ async def look(world: World, claim: Claim, run: Run) -> Claim:
     moved = ladder.after_look(run, recovery, verification.at)
     if moved.phase is Phase.DONE:
         return await _healed(world, claim, moved, verification)
+    if _quiet(claim.episode, run, moved, verification.at):
+        moved = replace(run, phase=Phase.VERIFYING, stable_since=None)
     changed = moved.phase is not run.phase or _last_word(run, recovery)
     facts = (_fact(claim.episode, moved, verification),) if changed else ()
     waits = moved.phase in {Phase.VERIFYING, Phase.HOLDING}
@@ -48,6 +52,18 @@ async def look(world: World, claim: Claim, run: Run) -> Claim:
         next_at=at if waits else verification.at,
     )
     return await world.commit(claim, Change(episode, run=moved, facts=facts, release=waits))
+
+
+def _quiet(episode: Episode, run: Run, moved: Run, now: float) -> bool:
+    """Whether the step did not help although the alert is silent: then nothing more is done yet.
+
+    A step may silence its alert without curing anything. Acting on what does not fire is wrong, and
+    so is forgetting it: the run watches on until it recovers, fires again, or patience ends.
+    """
+    record = ladder.record_of(run)
+    began = record.intent_at if record is not None else run.started_at
+    leaves = moved.phase not in {Phase.VERIFYING, Phase.HOLDING}
+    return leaves and not episode.firing and now < began + QUIET_SECONDS
 
 
 async def verify(world: World, episode: Episode, run: Run, step: PlannedStep) -> Verification:

@@ -143,3 +143,13 @@ def test_a_trigger_of_its_own_selects_only_its_playbook() -> None:
     chosen = choose([a_playbook(), own], episode)
     assert isinstance(chosen, Selected)
     assert chosen.playbook.name == "own"
+
+
+def test_an_alert_that_fires_again_belongs_to_the_run_under_way() -> None:
+    """What a step silenced only for a while comes back to the same episode and its run."""
+    running = an_episode(state=EpisodeState.RUNNING)
+    silent = fold(running, RESOLVED, START + 61).episode
+    back = fold(silent, an_alert(starts_at=START + 70), START + 71)
+    assert back.kind is FoldKind.MERGED
+    assert back.episode is not None
+    assert (back.episode.id, back.episode.firing, back.episode.ends_at) == (running.id, True, None)

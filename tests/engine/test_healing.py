@@ -320,3 +320,26 @@ async def test_two_alerts_of_one_workload_do_not_act_at_the_same_time(tmp_path: 
         assert len(stage.deleted()) == 1
         assert (await stage.episode(second)).reason in {Reason.TARGET_LOCKED, Reason.STORM_PACED}
         assert (await stage.episode(first)).state is EpisodeState.RUNNING
+
+
+async def test_a_step_that_only_silences_the_alert_neither_ends_the_run_nor_climbs(
+    tmp_path: Path,
+) -> None:
+    """While the alert is silent and the target sick nothing is done; when it fires again, it is."""
+    book = _ladder(
+        StepRule("restart", "restart_rollout", {}, READY), StepRule("undo", "scale", {"by": 1})
+    )
+    async with a_stage(tmp_path, book) as stage:
+        stage.cluster.pods_start = False
+        episode_id = await _sick(stage)
+        labels = (await stage.episode(episode_id)).labels
+        await stage.settle()
+        await stage.pass_time(30)
+        await stage.resolve(episode_id)
+        await stage.pass_time(120)
+        quiet = await stage.episode(episode_id)
+        assert (quiet.state, quiet.firing) == (EpisodeState.RUNNING, False)
+        assert stage.cluster.object(stage.web)["spec"]["replicas"] == 3
+        assert await stage.fire(stage.pod(), labels) == episode_id
+        await stage.pass_time(15)
+        assert stage.cluster.object(stage.web)["spec"]["replicas"] == 4
