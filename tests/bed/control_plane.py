@@ -198,6 +198,10 @@ class ControlPlane:
             f"--cluster-signing-key-file={authority.key('ca')}",
             f"--flex-volume-plugin-dir={self.folder / 'volume-plugins'}",
             "--use-service-account-credentials=true",
+            # One client a controller, made one after another: with the usual limits that
+            # alone takes five seconds.
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
             # A restart would wait for the lease of the one before.
             "--leader-elect=false",
             f"--node-monitor-grace-period={options.node_monitor_grace}",

@@ -182,12 +182,14 @@ def job(it: Json) -> Iterator[Sample]:
             yield f"kube_job_status_{name}", own, seconds(status[field])
     conditions = status.get("conditions", [])
     failed = next((c for c in conditions if c["type"] == "Failed" and c["status"] == "True"), None)
-    if failed is None:
-        yield "kube_job_status_failed", {**own, "reason": ""}, status.get("failed", 0)
-    else:
+    count = status.get("failed", 0)
+    known = failed is not None and failed.get("reason") in JOB_REASONS
+    if count and failed is not None:
         for reason in JOB_REASONS:
             same = failed.get("reason") == reason
             yield "kube_job_status_failed", {**own, "reason": reason}, same
+    if not count or not known:
+        yield "kube_job_status_failed", {**own, "reason": ""}, count
     names = {"Failed": "kube_job_failed", "Complete": "kube_job_complete"}
     yield from _named_conditions(names, own, conditions)
 
