@@ -14,6 +14,9 @@ from healer.domain.target import Kind, Observation, TargetRef
 from healer.errors import Conflict, NotFound
 from healer.ports import Permission
 
+#: A journal entry is no place for thousands of uids.
+MAX_SIBLINGS = 200
+
 
 class DeletePodParams(Params):
     """How it may end."""
@@ -49,7 +52,7 @@ class DeletePod:
         """Refuses a pod that nothing would replace."""
         pod = await fetch(ctx.cluster, seen.ref)
         refuse_unmanaged(pod, seen.ref, params.force)
-        return {"uid": seen.ref.uid, "node": (pod.get("spec") or {}).get("nodeName", "")}
+        return {"uid": seen.ref.uid, "pods": siblings(seen)}
 
     async def apply(
         self, ctx: ActionContext, params: Any, target: TargetRef, before: Mapping[str, Any]
@@ -77,6 +80,12 @@ class DeletePod:
     ) -> Applied | None:
         """Nothing: the pod is gone."""
         return None
+
+
+def siblings(seen: Observation) -> list[str]:
+    """Uids of the workload's pods, to tell its successor from them; empty for very many."""
+    uids = [pod.ref.uid for pod in seen.pods]
+    return uids if len(uids) <= MAX_SIBLINGS else []
 
 
 async def gone_or_going(ctx: ActionContext, target: TargetRef) -> Presence:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from healer.actions.contract import ActionContext, Params, Presence
-from healer.actions.delete_pod import gone_or_going
+from healer.actions.delete_pod import gone_or_going, siblings
 from healer.actions.objects import already, applied, fetch, fetch_if_there, refuse_unmanaged
 from healer.actions.rights import each, right
 from healer.domain.outcome import Applied
@@ -45,7 +45,7 @@ class EvictPod:
         """Refuses a pod that nothing would replace."""
         pod = await fetch(ctx.cluster, seen.ref)
         refuse_unmanaged(pod, seen.ref, params.force)
-        return {"uid": seen.ref.uid, "node": (pod.get("spec") or {}).get("nodeName", "")}
+        return {"uid": seen.ref.uid, "pods": siblings(seen)}
 
     async def apply(
         self, ctx: ActionContext, params: Any, target: TargetRef, before: Mapping[str, Any]

@@ -74,9 +74,8 @@ class WorkloadReady:
         living = _living(seen)
         if any(pod.ref.uid == ctx.target.uid for pod in living):
             return self._found(Recovery.NOT_RECOVERED, f"{ctx.lock}: {problem}")
-        since = floor(ctx.acted_at) - SLACK_SECONDS
         named = [pod for pod in living if pod.ref.name == ctx.target.name]
-        for pod in named or [pod for pod in living if pod.created_at >= since]:
+        for pod in named or [pod for pod in living if _is_new(ctx, pod)]:
             if not await _pods_problem(ctx, (pod,)):
                 text = f"{ctx.target} was replaced by {pod.ref.name}, which is ready"
                 return self._found(Recovery.RECOVERED, text)
@@ -86,6 +85,13 @@ class WorkloadReady:
 
     def _found(self, recovery: Recovery, detail: str) -> Finding:
         return Finding(self.name, recovery, detail)
+
+
+def _is_new(ctx: ProbeContext, pod: PodState) -> bool:
+    known = ctx.before.get("pods")
+    if known:
+        return pod.ref.uid not in known
+    return pod.created_at >= floor(ctx.acted_at) - SLACK_SECONDS
 
 
 def _living(seen: Observation) -> tuple[PodState, ...]:

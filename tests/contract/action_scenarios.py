@@ -1,5 +1,6 @@
 """One or more situations for every action: what is there, what it is asked, what it may undo."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -147,7 +148,7 @@ async def a_claim(stage: Stage) -> TargetRef:
     if stage.real is None:
         return await stage.put({**claim, "status": status})
     spec["volumeName"] = name
-    stage.real.apply({
+    await asyncio.to_thread(stage.real.apply, {
         "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
         "spec": {
             "storageClassName": name, "accessModes": ["ReadWriteOnce"],
