@@ -19,6 +19,8 @@ from healer.kernel.durations import format_duration
 
 #: How long a deferred plan waits before it is looked at again, when nothing tells better.
 LOOK_AGAIN_SECONDS = 15.0
+#: The first in a storm's queue looks again after this; each further place waits once more.
+QUEUE_LOOK_SECONDS = 5.0
 #: The clock of another machine may be this much off before times are distrusted.
 SKEW_SECONDS = 5.0
 
@@ -321,7 +323,7 @@ def _paced(
             Reason.STORM_PACED,
             f"{in_flight} of {allowed} allowed at once in {domain.name} are under way, "
             f"place {facts.queue_place + 1} in the queue",
-            facts.now + LOOK_AGAIN_SECONDS * (1 + facts.queue_place // max(allowed, 1)),
+            facts.now + QUEUE_LOOK_SECONDS * (1 + facts.queue_place // max(allowed, 1)),
         )
     return None
 

@@ -35,11 +35,11 @@ async def look(world: World, claim: Claim, run: Run) -> Claim:
     recovery = verification.recovery
     moved = ladder.after_look(run, recovery, verification.at)
     if moved.phase is Phase.DONE:
-        return await _healed(world, claim, moved, verification)
+        return await _healed(world, claim, run, moved, verification)
     if _quiet(claim.episode, run, moved, verification.at):
         moved = replace(run, phase=Phase.VERIFYING, stable_since=None)
     changed = moved.phase is not run.phase or _last_word(run, recovery)
-    facts = (_fact(claim.episode, moved, verification),) if changed else ()
+    facts = (_fact(claim.episode, run, moved, verification),) if changed else ()
     waits = moved.phase in {Phase.VERIFYING, Phase.HOLDING}
     at = verification.at + step.verify.every_seconds
     if moved.phase is Phase.HOLDING and moved.stable_since is not None:
@@ -109,12 +109,12 @@ def _last_word(run: Run, recovery: Recovery) -> bool:
     return recovery is Recovery.NOT_RECOVERED and run.unknown_since is not None
 
 
-def _fact(episode: Episode, run: Run, verification: Verification) -> Fact:
+def _fact(episode: Episode, run: Run, moved: Run, verification: Verification) -> Fact:
     return Fact(
         FactKind.VERIFIED, verification.at, episode.id, run.id, None,
-        f"{verification.recovery}: {run.plan.steps[run.rung].name}",
+        f"{verification.recovery} after {ladder.current(run).name}: now {moved.phase}",
         {
-            "recovery": str(verification.recovery), "phase": str(run.phase), "rung": run.rung,
+            "recovery": str(verification.recovery), "phase": str(moved.phase), "rung": run.rung,
             "playbook": run.plan.playbook, "target": str(run.plan.target),
             "findings": [
                 {"probe": f.probe, "recovery": str(f.recovery), "detail": f.detail}
@@ -124,11 +124,13 @@ def _fact(episode: Episode, run: Run, verification: Verification) -> Fact:
     )  # fmt: skip
 
 
-async def _healed(world: World, claim: Claim, run: Run, verification: Verification) -> Claim:
+async def _healed(
+    world: World, claim: Claim, before: Run, run: Run, verification: Verification
+) -> Claim:
     """Recovery held: close the episode, or settle it while its alert is still on the way out."""
     now = verification.at
     flow = await _ramp(world, run, now)
-    fact = _fact(claim.episode, run, verification)
+    fact = _fact(claim.episode, before, run, verification)
     if not claim.episode.firing:
         done = replace(claim, run=run)
         return await close(world, done, Result.HEALED, run.reason, facts=(fact,), flow=flow)
