@@ -219,6 +219,8 @@ class _Reader:
         if not isinstance(event, events.ScalarEvent):
             raise self._error(event, "a key must be text, not a list, mapping or alias")
         key = event.value
+        if _SURROGATE.search(key):
+            raise self._error(event, "a lone surrogate is no character; remove the escape")
         top.key, top.keep = key, True
         top.place = (*top.path, key)
         plain = event.implicit[0]

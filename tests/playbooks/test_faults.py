@@ -249,6 +249,8 @@ def test_a_placeholder_may_stand_for_a_typed_parameter(good: str, registry: Regi
         ("a: [1,\n", "2:1", "not YAML"),
         ("a: \x07\n", "1:4", "is not allowed in YAML"),
         ('a: "\\UFFFFFFFF"\n', "1:1", "not YAML"),
+        ('a: "\\ud800"\n', "1:4", "a lone surrogate is no character"),
+        ('"\\ud800": a\n', "1:1", "a lone surrogate is no character"),
         ("? [a]\n: b\n", "1:3", "a key must be text"),
         ("a: 0755\n", "1:4", "0755 is octal to some readers"),
         ("a: .nan\n", "1:4", "is not a finite number"),
