@@ -33,7 +33,7 @@ def validate(paths: tuple[Path, ...], output: str) -> None:
         ]
         if not machine({"valid": False, "faults": faults, "warnings": []}, output):
             click.echo("\n".join(plain(one) for one in error.errors), err=True)
-            click.echo(f"{len(faults)} faults", err=True)
+            click.echo(f"faults: {len(faults)}", err=True)
         raise SystemExit(2) from error
     names = [playbook.name for playbook in found.playbooks]
     warnings = list(found.warnings)

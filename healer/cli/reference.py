@@ -142,8 +142,13 @@ def markdown(name: str, root: click.Group) -> str:
 
 
 def _usage(command: click.Command) -> str:
-    context = click.Context(command, info_name=f"healer {command.name}", max_content_width=100)
-    context.terminal_width = 100
+    context = click.Context(
+        command,
+        info_name=f"healer {command.name}",
+        terminal_width=100,
+        max_content_width=100,
+        help_option_names=["-h", "--help"],
+    )
     return f"### healer {command.name}\n```\n{command.get_help(context)}\n```\n"
 
 
