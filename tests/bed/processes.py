@@ -81,7 +81,13 @@ def _start_time(pid: int) -> str | None:
     # The command in parentheses may hold anything, so fields count from the last one.
     fields = stat.rpartition(")")[2].split()
     state, started = fields[0], fields[19]
-    return None if state in "ZX" else started
+    if state == "Z":
+        # A killed process is a zombie while threads of it still hold its ports.
+        try:
+            return started if len(os.listdir(f"/proc/{pid}/task")) > 1 else None  # noqa: PTH208
+        except OSError:
+            return None
+    return None if state == "X" else started
 
 
 @dataclass(frozen=True)
