@@ -48,12 +48,20 @@ def test_newest_of_equals() -> None:
 def test_what_was_left_is_never_chosen_again() -> None:
     """After healer rolled away from b to a, and c is bad too, it goes to a and never to b."""
     bad = template_identity(template("b"))
+    history = [revision(1, "a"), revision(2, "b", DAY), revision(3, "c", 5 * DAY)]
+    assert choose(history, template("c"), frozenset(), SOAK).revision.number == 2
+    assert choose(history, template("c"), frozenset({bad}), SOAK).revision.number == 1
+
+
+def test_what_was_gone_back_to_is_trusted() -> None:
+    """A revision that somebody went back to before wins over one that was only long in charge."""
     history = [
         revision(2, "b", DAY),
         revision(3, "a", 0.0, returned_to=True),
-        revision(4, "c", 5 * DAY),
+        revision(4, "d", 3 * DAY),
+        revision(5, "c", 5 * DAY),
     ]
-    assert choose(history, template("c"), frozenset({bad}), SOAK).revision.number == 3
+    assert choose(history, template("c"), frozenset(), SOAK).revision.number == 3
 
 
 def test_a_restart_is_no_release() -> None:
