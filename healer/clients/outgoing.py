@@ -112,6 +112,7 @@ class Outgoing:
         password = self._access.password_file
         self._password = SecretFile(password) if password else None
         self._session: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
 
     async def call(
         self,
@@ -152,7 +153,8 @@ class Outgoing:
         seconds = self.timeout if timeout is None else timeout
         limits = aiohttp.ClientTimeout(total=seconds, connect=min(CONNECT_SECONDS, seconds))
         try:
-            async with self._opened().request(
+            session = await self._opened()
+            async with session.request(
                 method,
                 self.url + path,
                 params=params,
@@ -201,14 +203,17 @@ class Outgoing:
             headers["Authorization"] = aiohttp.encode_basic_auth(self._access.username, password)
         return headers
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._access.tls(), limit=16),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": "healer"},
-            )
-        return self._session
+    async def _opened(self) -> aiohttp.ClientSession:
+        async with self._opening:
+            if self._session is None:
+                # Reading the trusted certificates takes tens of milliseconds.
+                context = await asyncio.to_thread(self._access.tls)
+                self._session = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=context, limit=16),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    headers={"User-Agent": "healer"},
+                )
+            return self._session
 
     async def close(self) -> None:
         """Let go of the connections."""
