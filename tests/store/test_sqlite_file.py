@@ -20,7 +20,7 @@ from tests.store.values import alert
 
 
 async def open_at(path: Path) -> SqliteStore:
-    return await SqliteStore.open(path, clock=FakeClock())
+    return await SqliteStore.open(path, clock=FakeClock(), accept_seconds=20)
 
 
 async def test_a_text_file_is_refused_and_left_alone(tmp_path: Path) -> None:

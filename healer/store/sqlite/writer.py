@@ -210,7 +210,7 @@ class Writer:
             self._transact(self._connection, batch)
             changed = self._connection.total_changes - before
             self._rows += changed + _ROWS_OF_A_COMMIT if changed else 0
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - this thread must outlive whatever happens in it
             code = getattr(error, "sqlite_errorname", type(error).__name__)
             _log.error("%s: a commit failed: %s (%s)", self._name, error, code)
             for job in batch:
