@@ -14,6 +14,7 @@ from healer.cli.output import machine, output_option, table
 from healer.errors import HealerError
 from healer.kernel.clock import SystemClock
 from healer.kernel.secrets import SecretFile
+from healer.logs import configure
 from healer.settings import Settings, load
 
 #: Clocks may differ by this much; leases and staleness are judged in tens of seconds. Seconds.
@@ -40,6 +41,7 @@ def doctor(config: Path | None, output: str) -> None:
     Changes nothing. Exit code 1 when something is wrong.
     """
     settings = load(config, os.environ)
+    configure("error", "text")  # what goes wrong is in the findings
     found = asyncio.run(_all(settings))
     rows = [{"check": one.check, "state": one.state, "detail": one.detail} for one in found]
     if not machine({"checks": rows}, output):
@@ -58,7 +60,8 @@ async def _all(settings: Settings) -> list[Finding]:
         ):
             try:
                 async with asyncio.timeout(CHECK_SECONDS):
-                    found += [finding async for finding in check]
+                    async for finding in check:
+                        found.append(finding)  # noqa: PERF401 - kept when a later one raises
             except TimeoutError:
                 found.append(Finding(name, "bad", f"no answer within {CHECK_SECONDS:g} s"))
             except HealerError as error:

@@ -253,6 +253,26 @@ async def test_wrong_settings_stop_serve_and_doctor(tmp_path: Path) -> None:
     assert "nobody has a credential" in said.err
 
 
+async def test_doctor_names_what_does_not_answer(tmp_path: Path, playbook: Path) -> None:
+    """`doctor` checks everything, goes on after a failure, and is 1 when something is wrong."""
+    said = await healer(
+        "doctor", "-o", "json",
+        env={
+            "HEALER_STORE__PATH": str(tmp_path / "healer.db"),
+            "HEALER_PLAYBOOKS__PATHS": f"[{playbook}]",
+            "HEALER_KUBERNETES__KUBECONFIG": str(tmp_path / "none"),
+            "HEALER_PROMETHEUS__URL": "http://127.0.0.1:9",
+            "HEALER_PROMETHEUS__TOKEN_FILE": str(tmp_path / "no-token"),
+        },
+    )  # fmt: skip
+    assert said.code == 1
+    found = {one["check"]: one["state"] for one in json.loads(said.out)["checks"]}
+    assert found == {
+        "settings": "ok", "secret file": "bad", "journal": "ok", "playbooks": "ok",
+        "kubernetes": "bad", "prometheus": "bad", "alertmanager": "off",
+    }  # fmt: skip
+
+
 async def test_colour_is_only_for_terminals() -> None:
     """Output into a pipe has no colour, whatever TERM says."""
     said = await healer("settings", env={"TERM": "xterm-256color", "NO_COLOR": "1"})
