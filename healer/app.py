@@ -48,9 +48,9 @@ from healer.settings import Settings
 from healer.store.sqlite import SqliteStore
 from healer.web.api import Api
 from healer.web.conditions import Conditions
-from healer.web.health import Health
+from healer.web.health import Health, LagSampler
 from healer.web.listeners import Server
-from healer.web.metrics import Instruments, MetricsListener
+from healer.web.metrics import Instruments, MetricsListener, metered
 from healer.web.webhook import Webhook
 
 _log = logging.getLogger(__name__)
@@ -199,6 +199,11 @@ async def _start(
     progress = Progress(clock)
     instruments = Instruments()
     conditions = Conditions(clock)
+    world.cluster = metered(world.cluster, "kubernetes", instruments)
+    if world.metrics is not None:
+        world.metrics = metered(world.metrics, "prometheus", instruments)
+    if world.alerts is not None:
+        world.alerts = metered(world.alerts, "alertmanager", instruments)
     announcer = Announcer(world.cluster, world.owner)
     world.listeners += [MetricsListener(instruments, clock.now()), RunLog(), announcer]
     worker = Worker(world)
@@ -215,6 +220,7 @@ async def _start(
         "outbox": Outbox(world, notifiers).round,
         "conditions": watched.round,
         "events": announcer.round,
+        "lag": LagSampler(clock, instruments).round,
         "reminders": lambda: _remind(notifiers, clock),
     }
     if world.alerts is not None or world.metrics is not None:

@@ -92,7 +92,7 @@ def make_plan(
         mode=playbook.mode,
         target=seen.ref,
         lock=seen.lock_ref,
-        namespace=seen.ref.namespace,
+        namespace=seen.ref.name if seen.ref.kind is Kind.NAMESPACE else seen.ref.namespace,
         zone=seen.zone,
         steps=tuple(steps),
         guards=playbook.guards,
@@ -139,6 +139,32 @@ def _plan_step(
         on_unknown=rule.on_unknown,
         timeout_seconds=rule.timeout_seconds,
     )
+
+
+def filled(texts: Mapping[str, str], episode: Episode, seen: Observation | None) -> dict[str, str]:
+    """The texts with their placeholders filled. Raises ValueError when one has no value."""
+    try:
+        return {key: _fill(text, _variables(episode, seen)) for key, text in texts.items()}
+    except _Missing as error:
+        raise ValueError(str(error)) from error
+
+
+def worded(text: str, episode: Episode, plan: Plan | None) -> str:
+    """A text for people with its placeholders filled; what has no value is shown as `?`."""
+    values = _variables(episode, None)
+    if plan is not None:
+        ref, lock = plan.target, plan.lock
+        values["target"] = {
+            "kind": str(ref.kind), "name": ref.name, "namespace": ref.namespace, "uid": ref.uid,
+            "zone": plan.zone,
+        }  # fmt: skip
+        values["owner"] = {"kind": str(lock.kind), "name": lock.name}
+
+    def lookup(match: re.Match[str]) -> str:
+        root, _, key = match[1].strip().partition(".")
+        return str(values.get(root, {}).get(key) or "?")
+
+    return _PLACEHOLDER.sub(lookup, text)
 
 
 def _variables(episode: Episode, seen: Observation | None) -> dict[str, Any]:

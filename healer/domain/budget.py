@@ -58,7 +58,9 @@ def take(bucket: Bucket | None, spend: Spend, now: float) -> Bucket | Short:
 def spends(plan: Plan, step: PlannedStep) -> tuple[Spend, ...]:
     """Every bucket that `step` draws on; a step without disruption draws on none.
 
-    A scope the playbook does not mention falls back to `DEFAULT_BUDGETS`: missing is strict.
+    A scope the playbook does not mention falls back to `DEFAULT_BUDGETS`: missing is strict. A
+    playbook with a rate of its own draws on a bucket of that rate, so that two playbooks never
+    refill each other's; a stricter one also draws on the default bucket that others draw on.
     """
     if step.cost == 0:
         return ()
@@ -72,8 +74,21 @@ def spends(plan: Plan, step: PlannedStep) -> tuple[Spend, ...]:
         Scope.CLUSTER: "cluster",
     }
     rates: Mapping[Scope, Rate] = {**DEFAULT_BUDGETS, **plan.guards.budgets}
-    return tuple(
-        Spend(f"{scope}/{names[scope]}", scope, step.cost, rates[scope])
-        for scope in Scope
-        if names[scope]
+    found: list[Spend] = []
+    for scope in Scope:
+        if not names[scope]:
+            continue
+        key, rate, default = f"{scope}/{names[scope]}", rates[scope], DEFAULT_BUDGETS[scope]
+        if rate != default:
+            own = f"{key}@{rate.count}/{rate.per_seconds:g}"
+            found.append(Spend(own, scope, step.cost, rate))
+        if not _looser(rate, default):
+            found.append(Spend(key, scope, step.cost, default))
+    return tuple(found)
+
+
+def _looser(rate: Rate, than: Rate) -> bool:
+    """Whether `rate` grants more, at once or over time."""
+    return rate.count > than.count or (
+        rate.count / rate.per_seconds > than.count / than.per_seconds
     )

@@ -100,6 +100,7 @@ class Condition:
     language: ConditionLanguage
     text: str
     because: str = ""  #: what a person is told, e.g. "a backup is running"
+    where: Mapping[str, str] = field(default_factory=dict)  #: PROMQL: only series with these labels
 
 
 @dataclass(frozen=True, slots=True)

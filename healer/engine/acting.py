@@ -45,8 +45,13 @@ async def act(world: World, go: Go) -> Claim:
     _bound(allow, run, step)
     action = world.actions[step.action]
     params = action.params.model_validate(dict(step.params))
-    if step.condition and not _condition_holds(world, step, claim.episode, go.seen):
-        return await _skipped(world, go, step)
+    if step.condition:
+        try:
+            holds = _condition_holds(world, step, claim.episode, go.seen)
+        except ValueError as error:  # blind: neither this rung nor a stronger one
+            return await _stand_back(world, claim, run, Reason.BLIND, str(error), None)
+        if not holds:
+            return await _skipped(world, go, step)
     context = _context(world, run, step, world.clock.now())
     try:
         async with asyncio.timeout(step.timeout_seconds):
@@ -73,12 +78,9 @@ def _bound(allow: Allow, run: Run, step: PlannedStep) -> None:
 
 
 def _condition_holds(world: World, step: PlannedStep, episode: Episode, seen: Observation) -> bool:
+    """Raises ValueError when it cannot be evaluated."""
     variables = ConditionVariables(episode, seen, world.clock.now()).as_mapping()
-    try:
-        return Expression(step.condition).holds(variables)
-    except ValueError as error:
-        _log.warning("a step's condition fails; it is skipped", extra={"error": str(error)})
-        return False
+    return Expression(step.condition).holds(variables)
 
 
 def _context(world: World, run: Run, step: PlannedStep, at: float) -> ActionContext:
@@ -233,7 +235,10 @@ async def window(world: World, run: Run, step: PlannedStep) -> float:
             if rules:
                 return max(
                     verification_window(
-                        rule.expr, rule.keep_firing_for_seconds, rule.interval_seconds
+                        rule.expr,
+                        rule.keep_firing_for_seconds,
+                        rule.interval_seconds,
+                        for_seconds=rule.for_seconds,
                     ).seconds
                     for rule in rules
                 )

@@ -17,7 +17,7 @@ from healer.domain.target import DomainHealth, Observation
 from healer.engine.world import World
 from healer.errors import Blind, HealerError, NotFound
 from healer.expressions import Expression
-from healer.planning import ConditionVariables
+from healer.planning import ConditionVariables, filled
 from healer.ports import Ledger, LedgerQuery
 
 _log = logging.getLogger(__name__)
@@ -142,7 +142,9 @@ async def _condition(
             if world.metrics is None:
                 raise Blind("no Prometheus is configured")
             # As in an alerting rule: any series returned means that the condition is true.
-            holds = bool(await world.metrics.query(rule.text))
+            where = filled(rule.where, episode, seen)
+            found = await world.metrics.query(rule.text)
+            holds = any(where.items() <= sample.labels.items() for sample in found)
     except (HealerError, ValueError) as error:
         return ConditionAnswer(rule.text, rule.because, None, str(error))
     return ConditionAnswer(rule.text, rule.because, holds)
@@ -163,9 +165,11 @@ async def _error_budget(world: World, plan: Plan) -> float | None:
 async def _missing_right(world: World, step: PlannedStep) -> str:
     action = world.actions[step.action]
     params = action.params.model_validate(dict(step.params))
+    # Most actions work where their target is; a Job may be told its own namespace.
+    namespace = getattr(params, "namespace", "") or step.target.namespace
     answers = await asyncio.gather(
         *(
-            world.cluster.missing_right(permission, step.target.namespace)
+            world.cluster.missing_right(permission, namespace)
             for permission in action.needs(params, step.target.kind)
         )
     )

@@ -15,6 +15,7 @@ from healer.domain.storm import Flow
 from healer.domain.verdict import Reason
 from healer.engine.world import World
 from healer.kernel.clock import rfc3339
+from healer.planning import worded
 from healer.ports import EpisodeFilter, Message
 
 _SEVERITIES = {severity.value: severity for severity in Severity}
@@ -36,6 +37,7 @@ def _failure(world: World, episode: Episode, run: Run, now: float) -> Notice:
         key=f"{episode.id}/failed",
         title=f"Not healed: {episode.name} on {run.plan.target}",
         text="\n".join((
+            *_summary(world, episode, run),
             f"{run.plan.playbook} ended with {run.reason or Reason.ESCALATED}: {episode.detail}",
             "Tried:", *(tried or ["nothing"]),
             f"See: healer explain {episode.id}",
@@ -185,6 +187,15 @@ def _notice(
         links={"alert": episode.generator_url} if episode.generator_url else {},
         evidence=evidence or {},
     )
+
+
+def _summary(world: World, episode: Episode, run: Run | None) -> tuple[str, ...]:
+    """What the playbook's author wants read first, its placeholders filled."""
+    for playbook in world.playbooks():
+        if playbook.name == episode.playbook and playbook.escalation.summary:
+            plan = run.plan if run is not None else None
+            return (worded(playbook.escalation.summary, episode, plan),)
+    return ()
 
 
 def _severity(world: World, episode: Episode) -> Severity:

@@ -132,7 +132,9 @@ def _guards(guards: GuardsShape) -> Guards:
 def _unless(condition: UnlessShape) -> Condition:
     if condition.cel is not None:
         return Condition(ConditionLanguage.CEL, condition.cel, condition.because)
-    return Condition(ConditionLanguage.PROMQL, condition.promql or "", condition.because)
+    return Condition(
+        ConditionLanguage.PROMQL, condition.promql or "", condition.because, condition.where
+    )
 
 
 def _window(window: WindowShape) -> Window:

@@ -105,6 +105,11 @@ class UnlessShape(Shape):
 
     promql: PromQL | None = None
     cel: Cel | None = None
+    where: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=16,
+        description="With promql: only series with these labels count; `${labels.x}` may fill in.",
+    )
     because: Text = Field(description="What a person is told, e.g. a backup is running.")
 
 

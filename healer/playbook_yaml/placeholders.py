@@ -73,7 +73,7 @@ def _reach(path: Path) -> str | None:
             return None if _is_code(rest) else "all"
         case ("spec", "steps", int(), "verify", "probes", int(), str(), *rest) if rest:
             return None if _is_code(rest) else "all"
-        case ("spec", "escalate", "summary"):
+        case ("spec", "escalate", "summary") | ("spec", "guards", "unless", int(), "where", str()):
             return "all"
         case _:
             return None

@@ -51,6 +51,9 @@ class PromqlParams(Params):
 
     expr: Annotated[str, StringConstraints(min_length=1, max_length=8192)]
     bounds: Bounds = Field(alias="is")
+    where: Annotated[dict[str, str], Field(max_length=16, default_factory=dict)]
+    """Only series with these labels count, e.g. `{namespace: '${labels.namespace}'}`: a label may
+    fill a value here, which it may never do inside the query."""
     empty: Literal["unknown", "recovered"] = "unknown"
     """What an answer without any series means. Only say `recovered` of a query that returns what
     is bad."""
@@ -79,6 +82,7 @@ class Promql:
             return self._found(Recovery.UNKNOWN, f"blind: {error}")
         except HealerError as error:
             return self._found(Recovery.UNKNOWN, str(error))
+        samples = [one for one in samples if params.where.items() <= one.labels.items()]
         if not samples:
             if params.empty == "recovered":
                 return self._found(Recovery.RECOVERED, "no series, which means recovered here")

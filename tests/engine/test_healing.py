@@ -11,6 +11,9 @@ from healer.domain.guard import Approval
 from healer.domain.outcome import Outcome, Result
 from healer.domain.pause import Pause
 from healer.domain.playbook import (
+    Condition,
+    ConditionLanguage,
+    Escalation,
     Guards,
     Mode,
     Playbook,
@@ -25,6 +28,7 @@ from healer.domain.target import Kind, TargetRef
 from healer.domain.verdict import Reason
 from healer.errors import Refused, TimedOut, Unreachable
 from healer.testing.builders import a_playbook
+from healer.testing.metrics import FakeMetrics
 from tests.engine.stage import Stage, a_stage
 
 READY = VerifyRule((ProbeRule("workload_ready", {}),), 60.0, 5.0, 10.0)
@@ -343,3 +347,46 @@ async def test_a_step_that_only_silences_the_alert_neither_ends_the_run_nor_clim
         assert await stage.fire(stage.pod(), labels) == episode_id
         await stage.pass_time(15)
         assert stage.cluster.object(stage.web)["spec"]["replicas"] == 4
+
+
+async def test_a_page_begins_with_the_words_of_the_playbooks_author(tmp_path: Path) -> None:
+    """The escalation's summary leads the page, with labels filled in and gaps shown as `?`."""
+    words = Escalation(summary="${labels.pod} of ${owner.name} again; ${labels.nothing}")
+    async with a_stage(tmp_path, a_playbook(escalation=words)) as stage:
+        stage.cluster.fail_next("delete", Refused("no"))
+        pod = stage.pod()
+        await _sick(stage)
+        await stage.settle()
+        due = await stage.store.messages_due(stage.clock.now(), 10)
+        assert due[0].body["text"].startswith(f"{pod.name} of web again; ?\n")
+
+
+async def test_a_step_whose_condition_cannot_be_evaluated_holds(tmp_path: Path) -> None:
+    """A rung that cannot be judged is neither done nor passed over for a stronger one."""
+    book = _ladder(
+        StepRule("first", "scale", {"by": 1, "max": 9}, READY, condition="labels.absent == 'x'"),
+        StepRule("second", "restart_rollout", {}, READY),
+    )
+    async with a_stage(tmp_path, book) as stage:
+        episode_id = await _sick(stage)
+        await stage.settle()
+        assert stage.cluster.writes == []
+        assert (await stage.episode(episode_id)).reason is Reason.BLIND
+
+
+async def test_an_unless_query_counts_only_series_of_the_alert(tmp_path: Path) -> None:
+    """A backup in another namespace holds nobody here; one in this namespace does."""
+    rule = Condition(
+        ConditionLanguage.PROMQL, "backup_running", "a backup runs",
+        {"namespace": "${labels.namespace}"},
+    )  # fmt: skip
+    async with a_stage(tmp_path, a_playbook(guards=Guards(unless=(rule,)))) as stage:
+        metrics = FakeMetrics(stage.clock)
+        stage.world.metrics = metrics
+        metrics.set("backup_running", ({"namespace": "shop"}, 1.0))
+        episode_id = await _sick(stage)
+        await stage.settle()
+        assert (await stage.episode(episode_id)).reason is Reason.UNLESS_CONDITION
+        metrics.set("backup_running", ({"namespace": "other"}, 1.0))
+        await stage.pass_time(20)
+        assert len(stage.deleted()) == 1
