@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.stamp-$(shell cat requirements/dev.txt pyproject.toml 2>/dev/
 NODES  ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react schema lock clean
+.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle schema lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench-ingest: setup ## webhook to disk: latency and throughput against their bar
 
 bench-react: setup ## webhook to patch at the API server: latency against its bar
 	@$(BIN)/python -m bench.react
+
+bench-idle: setup ## processor time and memory while nothing is wrong, against their bars
+	@$(BIN)/python -m bench.idle
 
 schema: setup ## write playbooks/playbook.schema.json again
 	@$(BIN)/python -m healer.playbook_yaml.schema

@@ -9,23 +9,19 @@ The client is on the same cores as the server, so every figure is what is left b
 
 import argparse
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from bench.journal import raw_rates
+from bench.report import quantile, tell
 
 #: name → (bar, True when smaller is better)
 BARS: dict[str, tuple[float, bool]] = {
@@ -143,7 +139,7 @@ async def paced(client: Client, rate: float, seconds: float) -> list[float]:
             due = start + number / rate
             wait = due - time.perf_counter()
             if wait > 0:
-                await asyncio.sleep(wait)  # noqa: TID251 - the open loop's own beat
+                await asyncio.sleep(wait)  # the open loop's own beat
             group.create_task(one(due, message))
     return spent
 
@@ -166,12 +162,6 @@ async def hammered(
 
     await asyncio.gather(*(one() for _ in range(connections)))
     return sent / (time.perf_counter() - start), sent
-
-
-def quantile(spent: Sequence[float], share: float) -> float:
-    """The value below which `share` of `spent` lies, in milliseconds."""
-    ordered = sorted(spent)
-    return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 @dataclass
@@ -272,25 +262,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as folder:
         figures = asyncio.run(measure(Path(folder), given.seconds))
         figures = with_shares(figures, Path(folder))
-    report(figures)
+    raise SystemExit(report(figures))
 
 
-def report(figures: dict[str, Any]) -> None:
-    """The table and the last line."""
-    bars = {name: bar for name, (bar, _) in BARS.items()}
-    met = {
-        name: figures[name] <= bar if smaller else figures[name] >= bar
-        for name, (bar, smaller) in BARS.items()
-    }
-    grid = Table("figure", "measured", "bar", "")
-    for name, value in figures.items():
-        mark = "" if name not in met else ("met" if met[name] else "MISSED")
-        grid.add_row(name, str(value), str(bars.get(name, "")), mark)
-    Console(width=110).print(grid)
+def report(figures: dict[str, Any]) -> int:
+    """The table and the last line; the exit code."""
     refused = {code: n for code, n in figures["answers"].items() if code != 200}
-    ok = all(met.values()) and not refused
-    print(json.dumps({"figures": figures, "bars": bars, "met": met, "ok": ok}))
-    raise SystemExit(0 if ok else 1)
+    return tell(figures, BARS, [f"answers other than 200: {refused}"] if refused else [])
 
 
 if __name__ == "__main__":
