@@ -390,3 +390,15 @@ async def test_an_unless_query_counts_only_series_of_the_alert(tmp_path: Path) -
         metrics.set("backup_running", ({"namespace": "other"}, 1.0))
         await stage.pass_time(20)
         assert len(stage.deleted()) == 1
+
+
+async def test_a_first_step_with_a_target_of_its_own_acts_on_that(tmp_path: Path) -> None:
+    """The alert is about a pod; the first rung restarts the Deployment that it names itself."""
+    own = TargetRule(Kind.DEPLOYMENT, "web", "${labels.namespace}")
+    book = a_playbook(steps=(StepRule("restart", "restart_rollout", {}, READY, target=own),))
+    async with a_stage(tmp_path, book) as stage:
+        await _sick(stage)
+        await stage.settle()
+        assert [(w.call, str(w.ref)) for w in stage.cluster.writes] == [
+            ("patch", "Deployment/shop/web")
+        ]
