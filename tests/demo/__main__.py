@@ -24,7 +24,8 @@ from tests.bed.cluster import Options
 from tests.bed.errors import BedError
 from tests.bed.images import app_archive
 from tests.bed.waiting import now
-from tests.demo.scenes import SCENES, Scene, SceneFailed, deploy
+from tests.demo.faults import Faults, faults_for
+from tests.demo.scenes import NAMESPACE, SCENES, Scene, SceneFailed, deploy
 from tests.demo.stack import ROOT, Stack
 
 HERE = Path(__file__).resolve().parent
@@ -101,8 +102,7 @@ def play(options: argparse.Namespace, console: Console, say: Any, began: float) 
         cluster, reason = choice.cluster, choice.reason
     say(f"a {cluster.kind} cluster: {reason}")
     if not cluster.real_nodes:
-        console.print("the demo needs containers that truly run: root on Linux, or Docker")
-        return 1
+        say("simulated nodes: the control plane is real, pods only have the status we give them")
     if found is None:
         cluster.prepare()
         for program in ("prometheus", "alertmanager"):
@@ -114,21 +114,24 @@ def play(options: argparse.Namespace, console: Console, say: Any, began: float) 
     folder = REPORTS / "run"
     shutil.rmtree(folder, ignore_errors=True)
     stack = Stack(
-        cluster, folder, playbooks=[HERE / "playbooks"], rules=[HERE / "rules.yml"],
+        cluster, folder, playbooks=[HERE / "playbooks"],
+        rules=[HERE / ("rules.yml" if cluster.real_nodes else "rules-simulated.yml")],
         settings={"worker": {"hold_page_seconds": 8}},
     )  # fmt: skip
     keep = False
+    faults = faults_for(cluster, NAMESPACE)
     try:
         deploy(cluster)
         say("a small shop: web, api and cart, six pods each, over three zones")
         stack.start()
         say("Prometheus, Alertmanager and healer are ready")
-        code = scenes(stack, console, say, began)
+        code = scenes(stack, faults, console, say, began)
         keep = options.keep and code == 0
         if keep:
             addresses(stack, console)
         return code
     finally:
+        faults.stop()
         if not keep:
             stack.stop()
             cluster.kubectl("delete", "namespace", "demo", "--ignore-not-found", "--wait=false")
@@ -136,7 +139,7 @@ def play(options: argparse.Namespace, console: Console, say: Any, began: float) 
                 cluster.stop()
 
 
-def scenes(stack: Stack, console: Console, say: Any, began: float) -> int:
+def scenes(stack: Stack, faults: Faults, console: Console, say: Any, began: float) -> int:
     """Play the scenes in order; the first that did not happen ends the evening."""
     played: list[Scene] = []
     teller = Teller(stack, console)
@@ -144,7 +147,7 @@ def scenes(stack: Stack, console: Console, say: Any, began: float) -> int:
         for number, scene in enumerate(SCENES, 1):
             console.rule(f"scene {number}: {scene.__doc__}")
             start = now()
-            done = scene(stack, say)
+            done = scene(stack, faults, say)
             done.seconds = now() - start
             played.append(done)
             for line in done.seen:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.bed.cluster import Cluster
-from tests.bed.service import Service, poke
+from tests.bed.service import Service
 from tests.bed.waiting import today, until
+from tests.demo.faults import Faults
 from tests.demo.stack import Stack
 
 NAMESPACE = "demo"
@@ -56,6 +57,7 @@ def deploy(cluster: Cluster) -> None:
         for one in objects:
             if one["kind"] == "Deployment":
                 one["spec"]["progressDeadlineSeconds"] = 8
+                one["spec"]["minReadySeconds"] = 0 if cluster.real_nodes else 2
                 one["spec"]["strategy"] = {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}}
         cluster.apply(*objects)
     until(
@@ -77,7 +79,7 @@ def ready(pod: Pod) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def sick_pods(stack: Stack, say: Say) -> Scene:
+def sick_pods(stack: Stack, faults: Faults, say: Say) -> Scene:
     """One pod crash-loops on poisoned scratch state, one hangs; both are replaced, once."""
     cluster = stack.cluster
     scene = Scene("Pods that the kubelet cannot heal are replaced")
@@ -85,8 +87,8 @@ def sick_pods(stack: Stack, say: Say) -> Scene:
     api = next(p for p in pods(cluster) if p["metadata"]["labels"]["app"] == "api")
     poisoned, hung = web["metadata"]["name"], api["metadata"]["name"]
     at = today()
-    poke(cluster, NAMESPACE, poisoned, "/poison")
-    poke(cluster, NAMESPACE, hung, "/hang")
+    faults.poison(web)
+    faults.hang(api)
     say(f"fault: {poisoned} poisoned (its containers crash for ever), {hung} hangs")
     for name, alert, before in (
         (poisoned, "PodCrashLooping", web),
@@ -107,12 +109,12 @@ def sick_pods(stack: Stack, say: Say) -> Scene:
     return scene
 
 
-def bad_rollout(stack: Stack, say: Say) -> Scene:
+def bad_rollout(stack: Stack, faults: Faults, say: Say) -> Scene:
     """A bad revision never gets ready: a restart does not help, so it is undone."""
     cluster = stack.cluster
     scene = Scene("A bad rollout: restart does not help, so the ladder undoes it")
     at = today()
-    cluster.kubectl("-n", NAMESPACE, "set", "env", "deployment/cart", "BAD=unready", "VERSION=2")
+    faults.bad_release("cart")
     say("fault: revision 2 of cart is rolled out and never becomes ready")
     story = _healed(stack, "RolloutStuck", "deployment", "cart", at)
     scene.times.append(_times(story, "Deployment cart", at))
@@ -126,7 +128,7 @@ def bad_rollout(stack: Stack, say: Say) -> Scene:
     return scene
 
 
-def zone_trouble(stack: Stack, say: Say) -> Scene:
+def zone_trouble(stack: Stack, faults: Faults, say: Say) -> Scene:
     """Two thirds of a zone fail together: held, paged, and healed one by one once it is calm."""
     cluster = stack.cluster
     scene = Scene("Two thirds of a zone fail together: hold, page, then pace")
@@ -139,8 +141,8 @@ def zone_trouble(stack: Stack, say: Say) -> Scene:
     uids = {p["metadata"]["uid"] for p in victims}
     at = today()
     paged = len(stack.pager.pages())
-    for name in names:
-        poke(cluster, NAMESPACE, name, "/poison")
+    for victim in victims:
+        faults.poison(victim)
     say(f"fault: {count} of {len(there)} pods of {zone} are poisoned at once")
 
     def held() -> bool:
