@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from healer.kernel.ids import digest
+from healer.kernel.patterns import check_pattern
 
 
 class AlertStatus(StrEnum):
@@ -117,10 +118,7 @@ def parse_matchers(text: str) -> tuple[Matcher, ...]:
             )
         value = _unquote(match["value"])
         if match["op"] in {"=~", "!~"}:
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise ValueError(f"{value!r} is not a regular expression: {error}") from error
+            check_pattern(value)
         found.append(Matcher(_unquote(match["name"]), match["op"], value))
         position = match.end()
         if position < len(body):

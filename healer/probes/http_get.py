@@ -1,6 +1,5 @@
 """http_get: an endpoint answers as it should."""
 
-import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -12,6 +11,7 @@ from healer.domain.manifests import meta
 from healer.domain.outcome import Finding, Recovery
 from healer.domain.target import Kind, TargetRef
 from healer.errors import HealerError, NotFound
+from healer.expressions import Pattern
 from healer.ports import Permission
 from healer.probes.contract import ProbeContext
 
@@ -37,10 +37,7 @@ class HttpGetParams(Params):
     @classmethod
     def _regex(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise ValueError(f"{value!r} is not a regular expression: {error}") from error
+            Pattern(value)
         return value
 
     @model_validator(mode="after")
@@ -82,7 +79,7 @@ class HttpGet:
             return self._found(Recovery.NOT_RECOVERED, text)
         if params.body is not None:
             body = answer.body.decode(errors="replace")
-            if re.search(params.body, body) is None:
+            if not Pattern(params.body).found_in(body):
                 return self._found(Recovery.NOT_RECOVERED, f"{text} without {params.body!r}")
         return self._found(Recovery.RECOVERED, text)
 

@@ -1,6 +1,5 @@
 """object_field: one field of one object compares as it should."""
 
-import re
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -12,6 +11,7 @@ from healer.actions.rights import among, each
 from healer.domain.outcome import Finding, Recovery
 from healer.domain.target import CLUSTER_SCOPED, Kind, TargetRef
 from healer.errors import HealerError, NotFound
+from healer.expressions import Pattern
 from healer.kernel.quantities import parse_quantity
 from healer.ports import Permission
 from healer.probes.contract import ProbeContext
@@ -42,10 +42,7 @@ class ObjectFieldParams(Params):
     @classmethod
     def _regex(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise ValueError(f"{value!r} is not a regular expression: {error}") from error
+            Pattern(value, whole=True)
         return value
 
     @model_validator(mode="after")
@@ -63,7 +60,7 @@ class ObjectFieldParams(Params):
             return f"is {value!r}, not {self.equals!r}"
         if self.differs is not None and _equal(value, self.differs):
             return f"is {value!r}"
-        if self.matches is not None and re.fullmatch(self.matches, str(value)) is None:
+        if self.matches is not None and not _matches(self.matches, str(value)):
             return f"is {value!r}, which does not match {self.matches!r}"
         if self.at_least is not None and parse_quantity(str(value)) < self.at_least:
             return f"is {value!r}, less than {self.at_least:g}"
@@ -112,6 +109,10 @@ class ObjectField:
 
     def _found(self, recovery: Recovery, detail: str) -> Finding:
         return Finding(self.name, recovery, detail)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return Pattern(pattern, whole=True).found_in(text)
 
 
 def _which(ctx: ProbeContext, params: ObjectFieldParams) -> TargetRef:
