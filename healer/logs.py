@@ -79,7 +79,7 @@ class JsonFormatter(logging.Formatter):
             line.setdefault(name, self._redactor.field(name, value))
         if record.exc_info:
             line["exception"] = self._redactor.text(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _escaped(json.dumps(line, ensure_ascii=False, default=str))
 
 
 class TextFormatter(logging.Formatter):
@@ -97,15 +97,28 @@ class TextFormatter(logging.Formatter):
             f"{name}={_quoted(self._redactor.field(name, value))}"
             for name, value in fields(record).items()
         )
-        line = head + self._redactor.text(record.getMessage()) + (f"  {told}" if told else "")
+        message = self._redactor.text(record.getMessage())
+        line = _escaped(head + message) + (f"  {told}" if told else "")
         if record.exc_info:
-            line += "\n" + self._redactor.text(self.formatException(record.exc_info))
+            told = self._redactor.text(self.formatException(record.exc_info))
+            # Indented, so that no text in an exception can pass for a line of its own.
+            line += "".join(f"\n  {_escaped(one)}" for one in told.split("\n"))
         return line
 
 
 def _quoted(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return json.dumps(text, ensure_ascii=False) if re.search(r"[\s\"=]", text) or not text else text
+    if text and text.isprintable() and not re.search(r"[\s\"=]", text):
+        return text
+    return _escaped(json.dumps(text, ensure_ascii=False))
+
+
+def _escaped(text: str) -> str:
+    """`text` with everything that is not printable (control, bidirectional, separators) written
+    out: nobody's label may end a line, hide text or steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == " " else json.dumps(c)[1:-1] for c in text)
 
 
 def configure(
