@@ -103,6 +103,7 @@ class LedgerQuery:
     zone: str
     bucket_keys: tuple[str, ...]
     episode_id: str
+    recent_seconds: float = 0.0  #: how far back `recent_runs` counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ class Ledger:
     in_flight_zone: int = 0
     flow: Flow = field(default_factory=Flow)
     queue_place: int = 0  #: held episodes of the same zone that go first
+    recent_runs: int = 0  #: ended runs of the playbook on the lock that acted
     bad_outcomes: int = 0  #: escalated or unknown runs of the playbook since its last healed one
     last_bad_at: float | None = None
     breaker_reset_at: float | None = None
@@ -179,7 +181,7 @@ class Store(Protocol):
         ...
 
     async def renew(self, claims: Sequence[Claim], now: float, lease_seconds: float) -> set[str]:
-        """Extend the leases; returns the ids of the episodes that are still ours."""
+        """Extend the leases, never shorten one; returns the episodes that are still ours."""
         ...
 
     async def ledger(self, query: LedgerQuery, now: float) -> Ledger:

@@ -97,6 +97,8 @@ def _headline(episode: Episode, run: Run | None) -> str:
             return f"{name}: {episode.playbook}{on} waits for a person to say yes."
         case EpisodeState.RUNNING:
             return f"{name}: {episode.playbook}{on} is {_doing(run)}."
+        case EpisodeState.ESCALATED if episode.result is Result.TOLD:
+            return f"{name}: {episode.playbook}{on} told a person."
         case EpisodeState.ESCALATED:
             return f"{name}: {episode.playbook}{on} did not help, and a person was told."
         case EpisodeState.SETTLED:
@@ -109,6 +111,7 @@ _ENDS: Mapping[Result | None, str] = {
     Result.HEALED: "healed, and it stayed healthy",
     Result.SELF_RESOLVED: "it went away by itself",
     Result.ESCALATED: "a person was told, and it ended",
+    Result.TOLD: "a person was told, as the playbook says, and it ended",
     Result.OBSERVED: "only observed, as the playbook says",
     Result.REFUSED: "nothing was done, because a guard said no",
     Result.UNMATCHED: "no playbook was for it",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from healer.domain.budget import Bucket, Short, spends, take
 from healer.domain.pause import Pause
 from healer.domain.plan import Plan, PlannedStep
-from healer.domain.playbook import Mode, Window
+from healer.domain.playbook import Mode, Rate, Window
 from healer.domain.storm import Flow, allowance, is_storm
 from healer.domain.target import CLUSTER_SCOPED, WORKLOADS, DomainHealth, Kind, Observation
 from healer.domain.verdict import Allow, Because, Effect, Reason, Verdict
@@ -21,6 +21,8 @@ from healer.kernel.durations import format_duration
 LOOK_AGAIN_SECONDS = 15.0
 #: The first in a storm's queue looks again after this; each further place waits once more.
 QUEUE_LOOK_SECONDS = 5.0
+#: What comes back this often within this time is not cured by doing the same again.
+RECURRENCE = Rate(5, 6 * 3600.0)
 #: The clock of another machine may be this much off before times are distrusted.
 SKEW_SECONDS = 5.0
 
@@ -75,6 +77,8 @@ class GuardFacts:
     missing_right: str = ""  #: the API right that is missing; empty when none is
     dry_run: bool = False
     breaks_hold: bool = False  #: this run has begun: its own cooldown does not stop its ladder
+    paid: bool = False  #: an attempt without effect has paid for this step already
+    recent_runs: int = 0  #: of this playbook on this lock that acted, within `RECURRENCE`'s time
 
 
 def decide(plan: Plan, step: PlannedStep, facts: GuardFacts) -> tuple[Verdict, Allow | None]:
@@ -328,7 +332,25 @@ def _paced(
     return None
 
 
+def _recurred(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    if step.cost == 0:
+        return None
+    limit = RECURRENCE.count
+    if step.target.kind is Kind.POD and facts.owner is not None:
+        limit = max(limit, facts.owner.total)  # one pod each of a large workload is no recurrence
+    if facts.recent_runs < limit:
+        return None
+    window = format_duration(RECURRENCE.per_seconds)
+    return _deny(
+        Reason.RECURRED,
+        f"{plan.playbook} acted on {plan.lock} {facts.recent_runs} times in {window}, and it comes "
+        "back: it cures the symptom, so a person looks for the cause",
+    )
+
+
 def _budgets(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
+    if facts.paid:
+        return None
     short = [
         result
         for spend in spends(plan, step)
@@ -378,6 +400,7 @@ _GUARDS: tuple[_Guard, ...] = (
     _still_firing,
     _not_protected,
     _has_rights,
+    _recurred,
     _not_paused,
     _managed,
     _zone_storm,

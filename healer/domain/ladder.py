@@ -5,7 +5,7 @@ GUARD ──intent──▶ ACTING ──outcome──▶ VERIFYING ──recove
   │                 │ unknown             ▼                        ▼
   └──next rung──────┼──────────────── (undo?) ◀────────────────────┘
                     ▼
-               ESCALATING ──told──▶ DONE (escalated)
+               ESCALATING ──told──▶ DONE (escalated; told, when nothing disruptive was tried)
 """
 
 from collections.abc import Mapping
@@ -176,9 +176,20 @@ def retry_later(run: Run, now: float) -> tuple[Run, float] | None:
     return replace(run, phase=Phase.GUARD, attempt=run.attempt + 1), now + wait
 
 
+def paid(run: Run) -> bool:
+    """Whether the current rung was paid for by an attempt that certainly had no effect."""
+    record = record_of(run)
+    return record is not None and record.outcome is Outcome.FAILED
+
+
 def escalated(run: Run, now: float) -> Run:
-    """A person was told."""
-    return finish(run, Result.ESCALATED, run.reason or Reason.ESCALATED, now)
+    """A person was told. That is a failed remedy only if one was tried; else it was the purpose."""
+    reason = run.reason or Reason.ESCALATED
+    if run.disrupted:
+        return finish(run, Result.ESCALATED, reason, now)
+    if reason in {Reason.NOT_RECOVERED, Reason.CONDITION_FALSE}:
+        reason = Reason.ESCALATED
+    return finish(run, Result.TOLD, reason, now)
 
 
 def finish(run: Run, result: Result, reason: Reason, now: float) -> Run:

@@ -154,7 +154,7 @@ MEANINGS: Mapping[Reason, Meaning] = {
         "A person was told, with the evidence.", "Mend it, then `healer ack EPISODE`."
     ),
     Reason.RECURRED: Meaning(
-        "It recovered and came back within `stable_for`.",
+        "It was healed several times within hours and keeps coming back, so healer stops.",
         "The step cures the symptom; look for the cause.",
     ),
 }  # fmt: skip

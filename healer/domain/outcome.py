@@ -60,7 +60,8 @@ class Result(StrEnum):
 
     HEALED = "healed"  #: a step was applied and recovery held for `stable_for`
     SELF_RESOLVED = "self_resolved"  #: it went away before anything was done
-    ESCALATED = "escalated"  #: a person was told
+    ESCALATED = "escalated"  #: a remedy did not help, and a person was told
+    TOLD = "told"  #: a person was told, and nothing disruptive was tried: no failure of a remedy
     OBSERVED = "observed"  #: the plan was made and shown, on purpose nothing was done
     REFUSED = "refused"  #: a guard denied it for good
     UNMATCHED = "unmatched"  #: no playbook is for it

@@ -64,6 +64,16 @@ class Run:
         return next((step for step in reversed(self.steps) if step.outcome is None), None)
 
     @property
+    def begun(self) -> bool:
+        """Whether its first rung has been decided: from then on it finishes on its own plan."""
+        return bool(self.steps) or self.rung > 0
+
+    @property
+    def disrupted(self) -> bool:
+        """Whether a step that disrupts something was tried; false for what only tells or waits."""
+        return any(self.plan.steps[record.step].cost > 0 for record in self.steps)
+
+    @property
     def acted(self) -> bool:
         """Whether any step may have changed the cluster."""
         return any(step.outcome in {None, Outcome.APPLIED, Outcome.UNKNOWN} for step in self.steps)

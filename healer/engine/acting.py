@@ -10,20 +10,25 @@ import logging
 from dataclasses import replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from healer.actions.contract import Action, ActionContext, Presence
 from healer.domain import ladder
 from healer.domain.budget import spends
 from healer.domain.decay import verification_window
 from healer.domain.episode import Episode, EpisodeState
+from healer.domain.guard import decide
 from healer.domain.journal import Fact, FactKind
 from healer.domain.outcome import Applied, Outcome
 from healer.domain.plan import PlannedStep, idempotency_key
 from healer.domain.run import Phase, Run, StepRecord
 from healer.domain.target import Observation
-from healer.domain.verdict import Allow, Reason
+from healer.domain.verdict import Allow, Effect, Reason
 from healer.engine import telling
-from healer.engine.deciding import Go, planned_facts, text_of
+from healer.engine.deciding import Go, blocked, planned_facts, text_of
 from healer.engine.evidence import capture
+from healer.engine.lease import Lease, hold
+from healer.engine.survey import survey
 from healer.engine.world import World
 from healer.errors import Conflict, HealerError, Refused, TemporaryError, TimedOut
 from healer.expressions import Expression
@@ -36,6 +41,8 @@ _log = logging.getLogger(__name__)
 LOOKUP_SECONDS = 300.0
 #: An identical request is repeated at most this long after its intent. Seconds.
 REPEAT_SECONDS = 120.0
+#: What these do can be done again at any time: they touch nothing outside.
+_TOUCHES_NOTHING = frozenset({"wait", "notify"})
 
 
 async def act(world: World, go: Go) -> Claim:
@@ -43,8 +50,10 @@ async def act(world: World, go: Go) -> Claim:
     run, allow, claim = go.run, go.allow, go.claim
     step = ladder.current(run)
     _bound(allow, run, step)
-    action = world.actions[step.action]
-    params = action.params.model_validate(dict(step.params))
+    try:
+        action, params = _action(world, step)
+    except Refused as error:
+        return await _no_effect(world, claim, run, step, error)
     if step.condition:
         try:
             holds = _condition_holds(world, step, claim.episode, go.seen)
@@ -58,6 +67,7 @@ async def act(world: World, go: Go) -> Claim:
             before = await action.prepare(context, params, go.seen)
     except (HealerError, TimeoutError) as error:
         return await _no_effect(world, claim, run, step, error)
+    lease = await hold(world, claim, step)
     try:
         claim, run = await _intend(world, go, step, before)
     except LockTaken as taken:
@@ -68,7 +78,21 @@ async def act(world: World, go: Go) -> Claim:
     record = run.open_step
     if record is None:
         raise ValueError(f"{run.id} was given no intent")
-    return await _effect(world, claim, run, step, action, params, record)
+    return await _effect(world, claim, run, step, action, params, record, lease)
+
+
+def _action(world: World, step: PlannedStep) -> tuple[Action, Any]:
+    """The step's action with its parameters. Raises Refused for what this version cannot do."""
+    action = world.actions.get(step.action)
+    if action is None:
+        raise Refused(f"{step.name}: this version of healer has no action {step.action!r}")
+    try:
+        return action, action.params.model_validate(dict(step.params))
+    except ValidationError as error:
+        raise Refused(
+            f"{step.name}: this version of {step.action} does not take the parameters of the plan: "
+            f"{error.errors()[0]['msg']}"
+        ) from error
 
 
 def _bound(allow: Allow, run: Run, step: PlannedStep) -> None:
@@ -128,7 +152,8 @@ async def _intend(
     change = Change(
         episode, run=run, step=record, facts=facts,
         lock=run.plan.lock if real else None,
-        spends=spends(run.plan, step) if real else (),
+        spends=spends(run.plan, step) if real and not ladder.paid(go.run) else (),
+        approval=go.approval if first else None,
         playbook_text=text_of(go.playbook),
     )  # fmt: skip
     return await world.commit(go.claim, change), run
@@ -154,8 +179,16 @@ async def _effect(
     action: Action,
     params: Any,
     record: StepRecord,
+    lease: Lease,
+    *,
+    again: bool = False,
 ) -> Claim:
     """The effect itself. Failed without effect is settled; what may have happened stays open."""
+    if not lease.lasts(world.clock):
+        late = TemporaryError("the lease on the episode was too short by then; nothing was done")
+        if again:
+            raise late
+        return await _no_effect(world, claim, run, step, late)
     context = replace(_context(world, run, step, record.intent_at), key=record.key)
     world.crash.reach("before:effect")
     try:
@@ -253,8 +286,11 @@ async def _skipped(world: World, go: Go, step: PlannedStep) -> Claim:
         f"{step.name}: {step.condition} is false",
         {"step": step.index, "action": step.action, "outcome": str(Outcome.SKIPPED)},
     )  # fmt: skip
-    facts = (fact,) if go.run.steps else (*planned_facts(go.claim.episode, go.run, now), fact)
-    change = Change(go.claim.episode, run=run, facts=facts, playbook_text=text_of(go.playbook))
+    facts = (fact,) if go.run.begun else (*planned_facts(go.claim.episode, go.run, now), fact)
+    change = Change(
+        go.claim.episode, run=run, facts=facts, approval=go.approval,
+        playbook_text=text_of(go.playbook),
+    )  # fmt: skip
     return await world.commit(go.claim, change)
 
 
@@ -295,10 +331,9 @@ async def _stand_back(
 ) -> Claim:
     """Another worker was faster inside the transaction: wait as if the guard had said so."""
     now = world.clock.now()
-    begun = bool(run.steps)
     episode = replace(
         claim.episode,
-        state=EpisodeState.RUNNING if begun else EpisodeState.BLOCKED,
+        state=EpisodeState.RUNNING if run.begun else EpisodeState.BLOCKED,
         reason=reason,
         detail=detail,
         next_at=min(max(until or now + 15.0, now + 1.0), now + 300.0),
@@ -319,8 +354,10 @@ async def look_up(world: World, claim: Claim, run: Run) -> Claim:
     if record is None:
         raise ValueError(f"{run.id} has no open step to look up")
     step = run.plan.steps[record.step]
-    action = world.actions[step.action]
-    params = action.params.model_validate(dict(step.params))
+    try:
+        action, params = _action(world, step)
+    except Refused as error:
+        return await settle(world, claim, run, step, Applied(Outcome.UNKNOWN, str(error)))
     context = replace(_context(world, run, step, record.intent_at), key=record.key)
     age = world.clock.now() - record.intent_at
     presence = Presence.UNKNOWN
@@ -344,26 +381,57 @@ async def look_up(world: World, claim: Claim, run: Run) -> Claim:
     if presence is Presence.NOT_APPLIED:
         never = TemporaryError(f"{record.key} was looked up and never happened")
         return await _no_effect(world, claim, run, step, never)
-    harmless = step.idempotent and (age < REPEAT_SECONDS or record.undo)
-    if harmless and (claim.episode.firing or record.undo):
-        if record.undo:
-            return await undo(world, claim, run)
-        return await _effect(world, claim, run, step, action, params, record)
+    if record.undo and step.idempotent:
+        return await undo(world, claim, run)
+    if step.idempotent and not record.undo:
+        repeated = await _repeat(world, claim, run, record)
+        if repeated is not None:
+            return repeated
     lost = Applied(Outcome.UNKNOWN, f"{step.action}: nobody can tell whether it happened")
     return await settle(world, claim, run, step, lost)
 
 
+async def _repeat(world: World, claim: Claim, run: Run, record: StepRecord) -> Claim | None:
+    """Send the identical request again, if every guard still allows it; None when it may not be.
+
+    What may be the first effect of this step is guarded like a first effect. While a guard defers
+    it the intent stays open, at most for `REPEAT_SECONDS`.
+    """
+    step = run.plan.steps[record.step]
+    action, params = _action(world, step)
+    if step.action_class not in _TOUCHES_NOTHING:
+        if world.clock.now() - record.intent_at >= REPEAT_SECONDS:
+            return None
+        try:
+            looked = await survey(world, claim.episode, run.plan, step, begun=True)
+        except TemporaryError as error:
+            return await blocked(world, claim, run, Reason.TEMPORARY_FAILURE, str(error), None)
+        verdict, allow = decide(run.plan, step, replace(looked.facts, paid=True))
+        if allow is None and verdict.effect is Effect.DEFER:
+            return await blocked(world, claim, run, verdict.reason, verdict.detail, verdict)
+        if allow is None:
+            return None
+    lease = await hold(world, claim, step)
+    return await _effect(world, claim, run, step, action, params, record, lease, again=True)
+
+
 async def undo(world: World, claim: Claim, run: Run) -> Claim:
-    """Put back what the current rung changed, with an intent and an outcome of its own."""
+    """Put back what the current rung changed, with an intent and an outcome of its own.
+
+    A pause holds it back as it holds everything back.
+    """
     step = ladder.current(run)
-    action = world.actions[step.action]
-    params = action.params.model_validate(dict(step.params))
+    now = world.clock.now()
+    for pause in (*await world.store.pauses(), *world.local_pauses()):
+        if pause.covers(run.plan.namespace, run.plan.playbook, now):
+            detail = f"undo waits: {pause.scope} is paused by {pause.by}: {pause.reason}"
+            return await blocked(world, claim, run, Reason.PAUSED, detail, None)
     done = ladder.record_of(run)
     if done is None:
         raise ValueError(f"{run.id} has nothing to undo")
+    lease = await hold(world, claim, step)
     record = run.open_step
     if record is None:
-        now = world.clock.now()
         run, record = ladder.intend(run, done.precondition, now, undo=True)
         fact = _intent_fact(claim.episode, run, step, record)
         claim = await world.commit(
@@ -372,6 +440,9 @@ async def undo(world: World, claim: Claim, run: Run) -> Claim:
     context = replace(_context(world, run, step, record.intent_at), key=record.key)
     evidence = {**done.precondition, **done.evidence}
     try:
+        action, params = _action(world, step)
+        if not lease.lasts(world.clock):
+            raise TemporaryError("the lease on the episode was too short; nothing was undone")
         async with asyncio.timeout(step.timeout_seconds):
             undone = await action.undo(context, params, step.target, evidence)
     except (HealerError, TimeoutError) as error:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 
 from healer.domain import ladder
 from healer.domain.episode import Episode, EpisodeState
-from healer.domain.guard import decide
+from healer.domain.guard import Approval, decide
 from healer.domain.journal import Fact, FactKind
 from healer.domain.outcome import Result
-from healer.domain.plan import Plan
+from healer.domain.plan import Plan, run_id
 from healer.domain.playbook import Mode, Playbook
 from healer.domain.run import Phase, Run
 from healer.domain.selection import NotSelected, choose
@@ -17,7 +17,7 @@ from healer.domain.verdict import Allow, Effect, Reason, Verdict
 from healer.engine import telling
 from healer.engine.survey import Survey, survey
 from healer.engine.world import World
-from healer.errors import NotFound, PermanentError, TemporaryError
+from healer.errors import NotFound, PermanentError, TemporaryError, Unauthorized
 from healer.planning import Unplannable, make_plan, owner_of, resolve_target
 from healer.ports import Change, Claim, Message
 
@@ -25,12 +25,9 @@ from healer.ports import Change, Claim, Message
 SETTLED_LOOK_SECONDS = 600.0
 #: A deferred plan is looked at again at least this often, whatever it waits for.
 BLOCKED_LOOK_MAX_SECONDS = 300.0
+#: A zone that is held this long after its hold began is told of again. Seconds.
+STORM_SECONDS = 3600.0
 _RANK = {Mode.OBSERVE: 0, Mode.APPROVE: 1, Mode.AUTO: 2}
-#: Refusals that a person asked for, or that nobody needs to be told of.
-_SILENT = frozenset({
-    Reason.OBSERVE_ONLY, Reason.NO_PLAYBOOK, Reason.APPROVAL_REJECTED, Reason.TARGET_GONE,
-    Reason.TARGET_CHANGED, Reason.NOT_FIRING,
-})  # fmt: skip
 #: Deferrals that mean trouble bigger than one target: a person is told when they last.
 _WORTH_A_PAGE = frozenset({
     Reason.ZONE_DEGRADED, Reason.OWNER_DEGRADED, Reason.BREAKER_OPEN, Reason.BLIND,
@@ -47,13 +44,14 @@ class Go:
     allow: Allow
     seen: Observation
     playbook: Playbook | None  #: known when the run has not begun yet
+    approval: Approval | None = None  #: a person's yes that this run uses up
 
 
 async def consider(world: World, claim: Claim) -> Claim | Go:
     """One look at an episode whose run is before a rung: either it waits, ends, or may act now."""
     episode = claim.episode
     run = claim.run
-    begun = run is not None and bool(run.steps)
+    begun = run is not None and run.begun
     if not episode.firing and not begun:
         return await close(world, claim, Result.SELF_RESOLVED, Reason.SELF_RESOLVED)
     try:
@@ -61,9 +59,14 @@ async def consider(world: World, claim: Claim) -> Claim | Go:
             return await _next_rung(world, claim, run)
         return await _first_rung(world, claim)
     except TemporaryError as error:
-        return await _blocked(world, claim, run, Reason.TEMPORARY_FAILURE, str(error), None)
+        return await blocked(world, claim, run, Reason.TEMPORARY_FAILURE, str(error), None)
     except PermanentError as error:
-        return await _settled(world, claim, run, Reason.PARAMETER_INVALID, str(error))
+        reason = Reason.PARAMETER_INVALID
+        if isinstance(error, Unauthorized):
+            reason = Reason.MISSING_RIGHT
+        if begun and run is not None:
+            return await _stranded(world, claim, run, reason, str(error))
+        return await _settled(world, claim, run, reason, str(error))
 
 
 async def _first_rung(world: World, claim: Claim) -> Claim | Go:
@@ -101,7 +104,7 @@ async def _next_rung(world: World, claim: Claim, run: Run) -> Claim | Go:
         since = claim.episode.waiting_since
         if since is None or now - since < BLOCKED_LOOK_MAX_SECONDS:
             quiet = "the alert is silent between two rungs"
-            return await _blocked(world, claim, run, Reason.NOT_FIRING, quiet, None)
+            return await blocked(world, claim, run, Reason.NOT_FIRING, quiet, None)
         ended = ladder.finish(run, Result.SELF_RESOLVED, Reason.SELF_RESOLVED, now)
         return await close(world, replace(claim, run=ended), Result.SELF_RESOLVED, ended.reason)
     return await _judge(world, claim, run, looked, None)
@@ -111,16 +114,18 @@ async def _judge(
     world: World, claim: Claim, run: Run, looked: Survey, playbook: Playbook | None
 ) -> Claim | Go:
     step = ladder.current(run)
-    verdict, allow = decide(run.plan, step, looked.facts)
+    facts = replace(looked.facts, paid=ladder.paid(run))
+    verdict, allow = decide(run.plan, step, facts)
     if allow is not None and looked.seen is not None:
-        return Go(claim, run, allow, looked.seen, playbook)
+        used = looked.facts.approval if not run.begun else None
+        return Go(claim, run, allow, looked.seen, playbook, used)
     match verdict.effect:
         case Effect.NEED_APPROVAL:
             return await _ask(world, claim, run, verdict, playbook)
         case Effect.DENY:
             return await _refused(world, claim, run, verdict, playbook)
         case _:
-            return await _blocked(
+            return await blocked(
                 world, claim, run, verdict.reason, verdict.detail, verdict, looked, playbook
             )
 
@@ -188,12 +193,33 @@ async def close(
         updated_at=now,
     )
     fact = Fact(FactKind.CLOSED, now, episode.id, episode.run_id, reason, detail or str(result))
-    messages = telling.all_clear(world, episode, run, now)
+    held = await _told_held(world, claim.episode)
+    messages = telling.all_clear(world, episode, run, now, held)
     change = Change(
         episode, run=run, facts=(*facts, fact), unlock=True, messages=messages, flow=flow,
         release=True,
     )  # fmt: skip
     return await world.commit(claim, change)
+
+
+async def _told_held(world: World, episode: Episode) -> frozenset[Reason]:
+    """The reasons for which a person was told that this very episode is held back."""
+    if not episode.hold_paged:
+        return frozenset()
+    facts = await world.store.facts(episode.id)
+    return frozenset(
+        each.fact.reason
+        for each in facts
+        if each.fact.kind is FactKind.HELD and each.fact.reason is not None
+    ) - {Reason.ZONE_DEGRADED, Reason.OWNER_DEGRADED}  # told once for many episodes
+
+
+async def put_aside(world: World, claim: Claim, problem: str) -> Claim:
+    """What failed in a way nobody foresaw waits, and a person is told when it keeps failing."""
+    if claim.episode.state is EpisodeState.ESCALATED:
+        later = replace(claim.episode, next_at=world.clock.now() + BLOCKED_LOOK_MAX_SECONDS)
+        return await world.commit(claim, Change(later, release=True))
+    return await blocked(world, claim, claim.run, Reason.TEMPORARY_FAILURE, problem, None)
 
 
 async def _settled(
@@ -213,6 +239,8 @@ async def _settled(
     repeated = episode.state is EpisodeState.SETTLED and episode.reason is reason
     if reason is Reason.NO_PLAYBOOK:
         result = Result.UNMATCHED
+    if reason is Reason.NOT_FIRING:
+        result = episode.result or Result.SELF_RESOLVED
     if run is not None:
         run = ladder.finish(run, result, reason, now)
     episode = replace(
@@ -226,9 +254,15 @@ async def _settled(
         waiting_since=None,
     )
     messages: tuple[Message, ...] = ()
+    if (
+        repeated and run is not None and claim.run is None
+    ):  # the same look with the same end leaves no new trace
+        run, facts = None, ()
+        before = claim.episode.runs - 1
+        episode = replace(episode, runs=before, run_id=run_id(episode.id, before) if before else "")
     if not repeated:
         facts = (*facts, Fact(FactKind.DECIDED, now, episode.id, episode.run_id, reason, detail))
-        if reason not in _SILENT and episode.firing:
+        if reason not in telling.SILENT and episode.firing:
             messages = telling.refused(world, episode, run, reason, detail, now)
     change = Change(
         episode, run=run, facts=facts, unlock=True, messages=messages, playbook_text=text,
@@ -241,12 +275,8 @@ async def _refused(
     world: World, claim: Claim, run: Run, verdict: Verdict, playbook: Playbook | None
 ) -> Claim:
     result = Result.OBSERVED if verdict.reason is Reason.OBSERVE_ONLY else Result.REFUSED
-    if run.steps:
-        # A ladder that has begun and may not go on must not end in silence.
-        failed = replace(run, phase=Phase.ESCALATING, reason=verdict.reason)
-        fact = verdict_fact(claim.episode, run, verdict, world.clock.now())
-        change = Change(claim.episode, run=failed, facts=(fact,))
-        return await world.commit(claim, change)
+    if run.begun:
+        return await _stranded(world, claim, run, verdict.reason, verdict.detail, verdict)
     return await _settled(
         world, claim, run, verdict.reason, verdict.detail, result=result,
         facts=(
@@ -257,7 +287,24 @@ async def _refused(
     )  # fmt: skip
 
 
-async def _blocked(
+async def _stranded(
+    world: World,
+    claim: Claim,
+    run: Run,
+    reason: Reason,
+    detail: str,
+    verdict: Verdict | None = None,
+) -> Claim:
+    """A ladder that has begun and may not go on must not end in silence: a person is told."""
+    now = world.clock.now()
+    failed = replace(run, phase=Phase.ESCALATING, reason=reason)
+    said = verdict or Verdict(Effect.DENY, reason, detail, run.plan.digest)
+    fact = verdict_fact(claim.episode, run, said, now)
+    episode = replace(claim.episode, detail=detail, updated_at=now)
+    return await world.commit(claim, Change(episode, run=failed, facts=(fact,)))
+
+
+async def blocked(
     world: World,
     claim: Claim,
     run: Run | None,
@@ -270,7 +317,7 @@ async def _blocked(
     """A guard holds it back: said once for each reason, looked at again, paged when it lasts."""
     now = world.clock.now()
     before = claim.episode
-    begun = run is not None and bool(run.steps)
+    begun = run is not None and run.begun
     since = before.waiting_since if before.waiting_since is not None else now
     until = verdict.until if verdict is not None else None
     wait = min(max((until or now + 15.0) - now, 1.0), BLOCKED_LOOK_MAX_SECONDS)
@@ -314,7 +361,7 @@ def _held_flow(
     if reason is not Reason.ZONE_DEGRADED or run is None or looked is None:
         return None
     flow = looked.facts.flow
-    if flow.held_at is None or flow.recovered > 0:
+    if flow.held_at is None or flow.recovered > 0 or now - flow.held_at > STORM_SECONDS:
         flow = Flow(held_at=now)
     return run.plan.zone, flow
 
@@ -325,7 +372,9 @@ async def _ask(
     """A person must say yes to this very plan, within its time to live."""
     now = world.clock.now()
     before = claim.episode
-    asked = before.state is EpisodeState.AWAITING_APPROVAL
+    known = claim.run.plan.digest if claim.run is not None else ""
+    # Another plan (the target is another incarnation by now) is another question.
+    asked = before.state is EpisodeState.AWAITING_APPROVAL and known == run.plan.digest
     since = before.waiting_since if asked and before.waiting_since is not None else now
     until = since + run.plan.guards.approval_ttl_seconds
     if asked and now >= until:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from healer.domain.budget import spends
 from healer.domain.episode import Episode
-from healer.domain.guard import ConditionAnswer, GuardFacts
+from healer.domain.guard import RECURRENCE, ConditionAnswer, GuardFacts
 from healer.domain.plan import Plan, PlannedStep
 from healer.domain.playbook import Condition, ConditionLanguage
-from healer.domain.protection import protected_because
-from healer.domain.target import DomainHealth, Observation
+from healer.domain.protection import protected_because, protected_namespace
+from healer.domain.target import DomainHealth, Kind, Observation
 from healer.engine.world import World
-from healer.errors import Blind, HealerError, NotFound
+from healer.errors import Blind, HealerError, NotFound, Refused
 from healer.expressions import Expression
 from healer.planning import ConditionVariables, filled
 from healer.ports import Ledger, LedgerQuery
@@ -57,6 +57,7 @@ async def survey(
         zone=plan.zone,
         bucket_keys=tuple(spend.key for spend in spends(plan, step)),
         episode_id=episode.id,
+        recent_seconds=RECURRENCE.per_seconds,
     )
     ledger, firing, zone, conditions, error_budget, missing = await asyncio.gather(
         world.store.ledger(query, now),
@@ -81,13 +82,14 @@ async def survey(
         in_flight_zone=ledger.in_flight_zone,
         flow=ledger.flow,
         queue_place=ledger.queue_place,
+        recent_runs=ledger.recent_runs,
         bad_outcomes=ledger.bad_outcomes,
         last_bad_at=ledger.last_bad_at,
         breaker_reset_at=ledger.breaker_reset_at,
         conditions=conditions,
         error_budget=error_budget,
         approval=ledger.approval,
-        protected=protected_because(seen, world.options.protection) if seen else "",
+        protected=_protected(world, step, seen),
         missing_right=missing,
         dry_run=world.options.dry_run,
         breaks_hold=begun,
@@ -163,8 +165,13 @@ async def _error_budget(world: World, plan: Plan) -> float | None:
 
 
 async def _missing_right(world: World, step: PlannedStep) -> str:
-    action = world.actions[step.action]
-    params = action.params.model_validate(dict(step.params))
+    action = world.actions.get(step.action)
+    if action is None:
+        raise Refused(f"{step.name}: this version of healer has no action {step.action!r}")
+    try:
+        params = action.params.model_validate(dict(step.params))
+    except ValueError as error:
+        raise Refused(f"{step.name}: {step.action} no longer takes these parameters") from error
     # Most actions work where their target is; a Job may be told its own namespace.
     namespace = getattr(params, "namespace", "") or step.target.namespace
     answers = await asyncio.gather(
@@ -174,3 +181,18 @@ async def _missing_right(world: World, step: PlannedStep) -> str:
         )
     )
     return next((answer for answer in answers if answer), "")
+
+
+def _own_place(world: World, step: PlannedStep) -> str:
+    """Most actions work where their target is; a Job may be told its own namespace."""
+    params = world.actions[step.action].params.model_validate(dict(step.params))
+    return str(getattr(params, "namespace", None) or "")
+
+
+def _protected(world: World, step: PlannedStep, seen: Observation | None) -> str:
+    protection = world.options.protection
+    why = protected_because(seen, protection) if seen is not None else ""
+    if not why and step.cost and step.target.kind is Kind.NAMESPACE:
+        # To tell people about a protected namespace is no harm; to work on it is.
+        why = protected_namespace(step.target.name, protection)
+    return why or protected_namespace(_own_place(world, step), protection)

@@ -4,12 +4,12 @@ Every notice says what fires, what was tried and seen, and what the reader can d
 id is derived from what it says, so a restart or another replica never says it twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from healer.domain.episode import Episode, EpisodeState
 from healer.domain.message import Notice, NoticeEvent, Severity
-from healer.domain.outcome import Result
+from healer.domain.outcome import Outcome, Result
 from healer.domain.run import Run
 from healer.domain.storm import Flow
 from healer.domain.verdict import Reason
@@ -18,11 +18,25 @@ from healer.kernel.clock import rfc3339
 from healer.planning import worded
 from healer.ports import EpisodeFilter, Message
 
+#: Refusals that a person asked for, or that nobody needs to be told of.
+SILENT = frozenset({
+    Reason.OBSERVE_ONLY, Reason.NO_PLAYBOOK, Reason.APPROVAL_REJECTED, Reason.TARGET_GONE,
+    Reason.TARGET_CHANGED, Reason.NOT_FIRING,
+})  # fmt: skip
 _SEVERITIES = {severity.value: severity for severity in Severity}
 
 
 def failed(world: World, episode: Episode, run: Run, now: float) -> tuple[Message, ...]:
-    """The ladder ended without recovery: page with everything that was tried."""
+    """The ladder ended without recovery: page with everything that was tried.
+
+    A run that only had to tell, and did so with a `notify` step, has said it all.
+    """
+    said = any(
+        run.plan.steps[r.step].action_class == "notify" and r.outcome is Outcome.APPLIED
+        for r in run.steps
+    )
+    if run.result is Result.TOLD and said:
+        return ()
     return _to_channels(world, episode, run, _failure(world, episode, run, now))
 
 
@@ -35,7 +49,7 @@ def _failure(world: World, episode: Episode, run: Run, now: float) -> Notice:
     return _notice(
         world, episode, run, now,
         key=f"{episode.id}/failed",
-        title=f"Not healed: {episode.name} on {run.plan.target}",
+        title=f"{_FAILED.get(run.result, 'Not healed')}: {episode.name} on {run.plan.target}",
         text="\n".join((
             *_summary(world, episode, run),
             f"{run.plan.playbook} ended with {run.reason or Reason.ESCALATED}: {episode.detail}",
@@ -44,6 +58,10 @@ def _failure(world: World, episode: Episode, run: Run, now: float) -> Notice:
         )),
         evidence={f"step {number}": line for number, line in enumerate(tried, 1)},
     )  # fmt: skip
+
+
+#: What only tells does not fail to heal.
+_FAILED: Mapping[Result | None, str] = {Result.TOLD: "For a person"}
 
 
 async def still_open(world: World) -> list[Notice]:
@@ -134,17 +152,19 @@ def said(
     )
 
 
-def all_clear(world: World, episode: Episode, run: Run | None, now: float) -> tuple[Message, ...]:
+def all_clear(
+    world: World,
+    episode: Episode,
+    run: Run | None,
+    now: float,
+    held: Collection[Reason] = (),
+) -> tuple[Message, ...]:
     """Ends every page of this episode; nothing is said of an episode nobody was told about."""
-    told = [
-        ending
-        for ending, said in (
-            ("failed", episode.result is Result.ESCALATED),
-            ("refused", episode.result is Result.REFUSED),
-            (f"held/{episode.reason}", episode.hold_paged and episode.reason is not None),
-        )
-        if said
-    ]
+    told = [f"held/{reason}" for reason in held]
+    if episode.result in {Result.ESCALATED, Result.TOLD}:
+        told.append("failed")
+    if episode.result is Result.REFUSED and episode.reason not in SILENT:
+        told.append("refused")
     messages: list[Message] = []
     for ending in told:
         notice = _notice(

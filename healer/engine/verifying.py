@@ -91,7 +91,10 @@ async def verify(world: World, episode: Episode, run: Run, step: PlannedStep) ->
 
 
 async def _ask(world: World, rule: ProbeRule, context: ProbeContext) -> Finding:
-    probe = world.probes[rule.probe]
+    probe = world.probes.get(rule.probe)
+    if probe is None:
+        missing = f"this version of healer has no probe {rule.probe!r}"
+        return Finding(rule.probe, Recovery.UNKNOWN, missing)
     try:
         params = probe.params.model_validate(dict(rule.params))
         async with asyncio.timeout(LOOK_SECONDS):

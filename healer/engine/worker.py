@@ -6,17 +6,18 @@ replica, or the same one after a crash, goes on from there through this same pat
 
 import asyncio
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from healer.domain import ladder
 from healer.domain.episode import EpisodeState
 from healer.domain.journal import Fact, FactKind
 from healer.domain.outcome import Result
-from healer.domain.run import Phase
+from healer.domain.run import Phase, Run
 from healer.domain.verdict import Reason
 from healer.engine import telling
 from healer.engine.acting import act, look_up, undo
-from healer.engine.deciding import Go, close, consider
+from healer.engine.deciding import Go, close, consider, put_aside
 from healer.engine.verifying import look
 from healer.engine.world import World
 from healer.errors import Fenced, StoreUnavailable
@@ -26,10 +27,19 @@ _log = logging.getLogger(__name__)
 
 #: The longest sleep between two looks for due work: what a hint missed is found by then. Seconds.
 IDLE_SECONDS = 1.0
-#: What failed in a way nobody foresaw is looked at again this much later. Seconds.
-TROUBLE_SECONDS = 30.0
+#: What is due and was not for this worker is asked for again after this. Seconds.
+FRUITLESS_SECONDS = 0.25
 #: State of an episode that only a person or its own recovery ends.
 _FAR_SECONDS = 86400.0
+
+
+@dataclass(slots=True, eq=False)
+class _Drive:
+    """One episode being driven."""
+
+    claim: Claim
+    until: float  #: monotonic seconds until which the lease surely holds
+    task: asyncio.Task[None] = field(init=False)
 
 
 class Worker:
@@ -38,7 +48,7 @@ class Worker:
     def __init__(self, world: World) -> None:
         self._world = world
         self._wake = asyncio.Event()
-        self._busy: dict[str, tuple[asyncio.Task[None], Claim]] = {}
+        self._busy: dict[str, _Drive] = {}
         self._draining = False
 
     def wake(self) -> None:
@@ -55,23 +65,25 @@ class Worker:
         world = self._world
         self._wake.clear()
         free = world.options.concurrency - len(self._busy)
+        claims: Sequence[Claim] = ()
         if free > 0 and not self._draining:
+            until = world.clock.monotonic() + world.options.lease_seconds
             claims = await world.store.claim(
                 world.owner, world.clock.now(), world.options.lease_seconds, free
             )
             for claim in claims:
-                self._start(claim)
-            if len(claims) == free:
-                free = 0
-        await self._rest()
+                self._start(claim, until)
+        await self._rest(fruitless=not claims)
 
-    async def _rest(self) -> None:
+    async def _rest(self, *, fruitless: bool) -> None:
         world = self._world
         wait = IDLE_SECONDS
-        if len(self._busy) < world.options.concurrency:
+        if len(self._busy) < world.options.concurrency and not self._draining:
             due = await world.store.next_due()
             if due is not None:
                 wait = min(wait, max(0.0, due - world.clock.now()))
+                if fruitless:  # what is due was not for us: a message, or somebody was faster
+                    wait = max(wait, FRUITLESS_SECONDS)
         sleeper = asyncio.ensure_future(world.clock.sleep(max(wait, 0.005)))
         waker = asyncio.ensure_future(self._wake.wait())
         try:
@@ -80,17 +92,26 @@ class Worker:
             sleeper.cancel()
             waker.cancel()
 
-    def _start(self, claim: Claim) -> None:
-        task = asyncio.create_task(self._drive(claim), name=f"drive {claim.episode.id}")
-        self._busy[claim.episode.id] = (task, claim)
+    def _start(self, claim: Claim, until: float) -> None:
+        drive = _Drive(claim, until)
+        before = self._busy.get(claim.episode.id)
+        name = f"drive {claim.episode.id}"
+        drive.task = asyncio.create_task(self._drive(drive, before), name=name)
+        self._busy[claim.episode.id] = drive
 
-    async def _drive(self, claim: Claim) -> None:
+    async def _drive(self, drive: _Drive, before: _Drive | None) -> None:
         """Tick until the claim is given back."""
+        claim = drive.claim
         episode_id = claim.episode.id
         try:
+            if before is not None:
+                # The wall clock jumped over our own lease. Whatever the earlier drive has begun is
+                # on disk: it is stopped, and looked up as after a crash.
+                _log.warning("claimed again by ourselves", extra={"episode": episode_id})
+                before.task.cancel()
+                await asyncio.wait({before.task})
             while True:
-                claim = await tick(self._world, claim)
-                self._busy[episode_id] = (self._busy[episode_id][0], claim)
+                claim = drive.claim = await tick(self._world, claim)
                 if claim.owner == "":
                     return
                 if self._draining:
@@ -101,44 +122,64 @@ class Worker:
         except StoreUnavailable as error:
             # The lease runs out by itself; whatever was begun is on disk as an intent.
             _log.warning("journal unavailable", extra={"episode": episode_id, "error": str(error)})
-        except Exception:  # noqa: BLE001 - supervisor of one episode: it stops only itself
+        except Exception as error:  # noqa: BLE001 - supervisor of one episode: it stops only itself
             _log.exception("an episode could not be driven", extra={"episode": episode_id})
-            await self._trouble(claim)
+            await self._trouble(claim, error)
         finally:
-            self._busy.pop(episode_id, None)
+            if self._busy.get(episode_id) is drive:
+                del self._busy[episode_id]
             self._wake.set()
 
     async def _give_back(self, claim: Claim) -> None:
         await self._world.commit(claim, Change(claim.episode, run=claim.run, release=True))
 
-    async def _trouble(self, claim: Claim) -> None:
+    async def _trouble(self, claim: Claim, error: Exception) -> None:
         """One episode's unforeseen failure is put aside for a while and stops only itself."""
-        later = replace(claim.episode, next_at=self._world.clock.now() + TROUBLE_SECONDS)
         try:
-            await self._world.commit(claim, Change(later, release=True))
-        except (Fenced, StoreUnavailable) as error:
-            _log.warning("could not put it aside", extra={"error": str(error)})
+            await put_aside(self._world, claim, f"{type(error).__name__}: {error}"[:500])
+        except (Fenced, StoreUnavailable) as later:
+            _log.warning("could not put it aside", extra={"error": str(later)})
 
     async def renew(self) -> None:
         """Extend the leases of everything in flight; what is no longer ours is stopped."""
         world = self._world
-        if self._busy:
-            claims = [claim for _, claim in self._busy.values()]
-            ours = await world.store.renew(claims, world.clock.now(), world.options.lease_seconds)
-            for episode_id, (task, claim) in list(self._busy.items()):
-                if claim in claims and episode_id not in ours and not task.done():
-                    _log.warning("lease lost; stopping", extra={"episode": episode_id})
-                    task.cancel()
+        asked = {id(drive.claim): drive for drive in self._busy.values()}
+        if asked:
+            begun = world.clock.monotonic()
+            claims = [drive.claim for drive in asked.values()]
+            try:
+                ours = await world.store.renew(
+                    claims, world.clock.now(), world.options.lease_seconds
+                )
+            except StoreUnavailable:
+                self._stop_unleased()
+                raise
+            for claim in claims:
+                drive = asked[id(claim)]
+                if claim.episode.id in ours:
+                    drive.until = begun + world.options.lease_seconds
+                elif drive.claim is claim and not drive.task.done():
+                    _log.warning("lease lost; stopping", extra={"episode": claim.episode.id})
+                    drive.task.cancel()
         await world.clock.sleep(world.options.lease_seconds / 3)
+
+    def _stop_unleased(self) -> None:
+        """Whoever cannot renew stops by itself before others may begin."""
+        now = self._world.clock.monotonic()
+        margin = self._world.options.lease_seconds / 3
+        for episode_id, drive in self._busy.items():
+            if now + margin >= drive.until and not drive.task.done():
+                _log.warning("lease runs out; stopping", extra={"episode": episode_id})
+                drive.task.cancel()
 
     async def drain(self, seconds: float) -> None:
         """Claim nothing more, let every episode reach a place another worker can go on from."""
         self._draining = True
-        tasks = [task for task, _ in self._busy.values()]
+        tasks = [drive.task for drive in self._busy.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
-        for task, _ in list(self._busy.values()):
-            task.cancel()
+        for drive in list(self._busy.values()):
+            drive.task.cancel()
 
 
 async def tick(world: World, claim: Claim) -> Claim:
@@ -172,9 +213,9 @@ async def _escalate(world: World, claim: Claim) -> Claim:
     episode = replace(
         claim.episode,
         state=EpisodeState.ESCALATED,
-        result=Result.ESCALATED,
+        result=run.result,
         reason=run.reason,
-        detail=f"{run.plan.playbook} did not help: {claim.episode.detail}"[:1000],
+        detail=_ended(run, claim.episode.detail),
         updated_at=now,
         next_at=now + _FAR_SECONDS,
     )
@@ -190,8 +231,16 @@ async def _escalate(world: World, claim: Claim) -> Claim:
     return await world.commit(claim, change)
 
 
+def _ended(run: Run, detail: str) -> str:
+    """How the ladder ended, for a person."""
+    if run.result is Result.TOLD:
+        return f"{run.plan.playbook} told a person: {detail}"[:1000]
+    return f"{run.plan.playbook} did not help: {detail}"[:1000]
+
+
 async def _after_escalation(world: World, claim: Claim) -> Claim:
     if not claim.episode.firing:
-        return await close(world, claim, Result.ESCALATED, claim.episode.reason or Reason.ESCALATED)
+        result = claim.episode.result or Result.ESCALATED
+        return await close(world, claim, result, claim.episode.reason or Reason.ESCALATED)
     later = replace(claim.episode, next_at=world.clock.now() + _FAR_SECONDS)
     return await world.commit(claim, Change(later, release=True))

@@ -18,6 +18,7 @@ from healer.domain.pause import Pause
 from healer.domain.playbook import Rate, Scope
 from healer.domain.run import Phase
 from healer.domain.storm import Flow
+from healer.domain.verdict import Reason
 from healer.errors import Conflict, Fenced, NotFound, StoreUnavailable
 from healer.ports import BudgetShort, Change, EpisodeFilter, LockTaken, Message, Store
 from healer.store.chain import verify_chain
@@ -445,7 +446,7 @@ async def test_the_ledger_knows_the_place_in_the_queue(store: Store) -> None:
         [held] = await store.claim("me", now, 30.0, 1)
         the_run = run(held.episode, zone=zone)
         blocked = state(held, EpisodeState.BLOCKED, run=the_run, release=True)
-        later = replace(blocked.episode, next_at=START + 900)
+        later = replace(blocked.episode, next_at=START + 900, reason=Reason.STORM_PACED)
         await store.commit(held, replace(blocked, episode=later))
         ids[name] = held.episode.id
     places = {n: (await store.ledger(query(i), START)).queue_place for n, i in ids.items()}

@@ -1,5 +1,6 @@
 """A stage for the engine: a real journal in a file, a fake cluster, and time under control."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -79,8 +80,12 @@ class Stage:
 
     async def resolve(self, episode_id: str) -> None:
         """The episode's alert resolves and is delivered."""
+        self.alerts.end((await self.episode(episode_id)).labels)
+        await self.resolve_only(episode_id)
+
+    async def resolve_only(self, episode_id: str) -> None:
+        """The resolution is delivered."""
         episode = await self.episode(episode_id)
-        self.alerts.end(episode.labels)
         alert = an_alert(
             status=AlertStatus.RESOLVED,
             labels=episode.labels,
@@ -103,6 +108,14 @@ class Stage:
                 except Fenced:
                     continue
         raise AssertionError("the engine does not come to rest")
+
+    async def work(self) -> None:
+        """Let the worker do all that is due now, while steps that wait see their time pass."""
+        working = asyncio.create_task(self.settle())
+        while not working.done():
+            self.clock.advance(0.1)
+            await asyncio.wait({working}, timeout=0.01)
+        await working
 
     async def pass_time(self, seconds: float, step: float = 5.0) -> None:
         """Let time pass in steps, and the worker work."""

@@ -79,7 +79,8 @@ UPDATE episode SET owner = ?, epoch = epoch + 1, lease_until = ?, wake_at = NULL
 UPDATE episode SET lease_until = 0 WHERE owner <> '' AND state <> 'closed'
 
 -- name: renew
-UPDATE episode SET lease_until = ? WHERE id = ? AND owner = ? AND epoch = ?
+-- A lease that was asked to be longer for the sake of one step is never cut short.
+UPDATE episode SET lease_until = max(lease_until, ?) WHERE id = ? AND owner = ? AND epoch = ?
 
 -- name: commit_look
 SELECT doc, owner, epoch, lease_until, wake_at FROM episode WHERE id = ?
@@ -170,7 +171,11 @@ SELECT key, tokens, at FROM bucket WHERE key IN (SELECT value FROM json_each(?))
 -- name: approval_ask
 -- Asking again for the same plan keeps an answer that came in between.
 INSERT INTO approval (episode_id, plan_digest, asked_at) VALUES (?, ?, ?)
-ON CONFLICT (episode_id, plan_digest) DO UPDATE SET asked_at = excluded.asked_at
+-- One that was used for a run is not used again.
+ON CONFLICT (episode_id, plan_digest) DO UPDATE SET
+    asked_at = excluded.asked_at,
+    doc = CASE WHEN run_id = '' THEN doc END,
+    run_id = ''
 
 -- name: approval_waiting
 SELECT plan_digest, doc FROM approval
@@ -185,7 +190,7 @@ ON CONFLICT (episode_id, plan_digest) DO UPDATE SET doc = excluded.doc, run_id =
 
 -- name: approval_latest
 SELECT doc FROM approval
-WHERE episode_id = ? AND doc IS NOT NULL ORDER BY asked_at DESC, seq DESC LIMIT 1
+WHERE episode_id = ? AND doc IS NOT NULL AND run_id = '' ORDER BY asked_at DESC, seq DESC LIMIT 1
 
 -- name: pause_write
 INSERT INTO pause (id, until, doc) VALUES (?, ?, ?)
@@ -236,6 +241,15 @@ WHERE playbook = ? AND target = ?
             AND (step.outcome IS NULL OR step.outcome IN ('applied', 'unknown'))
     )
 
+-- name: recent_runs
+SELECT count(*) FROM run
+WHERE playbook = ? AND lock = ? AND finished_at > ?
+    AND EXISTS (
+        SELECT 1 FROM step
+        WHERE step.run_id = run.id
+            AND (step.outcome IS NULL OR step.outcome IN ('applied', 'unknown'))
+    )
+
 -- name: in_flight_lock
 SELECT count(*) FROM run WHERE lock = ? AND phase NOT IN ('guard', 'done') AND episode_id <> ?
 
@@ -245,6 +259,8 @@ SELECT count(*) FROM run WHERE zone = ? AND phase NOT IN ('guard', 'done') AND e
 -- name: queue_place
 SELECT count(*) FROM episode AS other, episode AS mine
 WHERE mine.id = :episode AND other.state = 'blocked' AND other.zone = :zone
+    AND json_extract(other.doc, '$.reason')
+        IN ('zone_degraded', 'owner_degraded', 'storm_paced')
     AND other.id <> mine.id
     AND (-other.severity_rank, other.opened_at, other.id)
         < (-mine.severity_rank, mine.opened_at, mine.id)

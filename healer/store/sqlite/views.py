@@ -49,6 +49,9 @@ def ledger(connection: sqlite3.Connection, query: LedgerQuery, now: float) -> Le
         in_flight_zone=in_flight_zone,
         flow=Flow(*flow) if flow else Flow(),
         queue_place=place,
+        recent_runs=run(
+            SQL["recent_runs"], (query.playbook, query.lock, now - query.recent_seconds)
+        ).fetchone()[0],
         bad_outcomes=bad,
         last_bad_at=last_bad_at,
         breaker_reset_at=reset[0] if reset else None,
