@@ -26,7 +26,6 @@ from tests.bed.waiting import until
 from tests.bed.warden import Warden
 
 LOOPBACK = "127.0.0.1"
-LEASE_SECONDS = 40
 CAPACITY = {"cpu": "32", "memory": "256Gi", "pods": "110"}
 
 
@@ -117,7 +116,7 @@ class SimulatedCluster(Cluster):
             f"--kubeconfig={self.kubeconfig}",
             "--manage-all-nodes=true",
             f"--config={stages}",
-            f"--node-lease-duration-seconds={LEASE_SECONDS}",
+            f"--node-lease-duration-seconds={self.options.node_lease_seconds}",
         ]
         self._launch("kwok", argv)
         for number, node in enumerate(self.nodes, start=1):

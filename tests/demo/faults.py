@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -95,12 +96,15 @@ class SimulatedFaults(Faults):
         bad = any(entry["name"] == "BAD" for entry in env)
         if uid not in self._crashing | self._hanging and not bad:
             return None
-        state: dict[str, Any] = {"running": {}}
+        state: dict[str, Any] = {"running": {"startedAt": pod["status"].get("startTime")}}
         if uid in self._crashing:
             state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
         kinds = ("Ready", "ContainersReady")
         conditions = [c for c in pod["status"].get("conditions", []) if c["type"] not in kinds]
-        conditions += [{"type": kind, "status": "False"} for kind in kinds]
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        conditions += [
+            {"type": kind, "status": "False", "lastTransitionTime": at} for kind in kinds
+        ]
         container = {
             "name": "app", "ready": False, "restartCount": 3, "image": "app", "imageID": "",
             "state": state,
