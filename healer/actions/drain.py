@@ -12,6 +12,7 @@ from healer.actions.objects import applied, fetch, fetch_if_there, spec
 from healer.actions.rights import each, right
 from healer.domain.manifests import controller_of, is_leftover, meta, ref_of
 from healer.domain.outcome import Applied
+from healer.domain.protection import PROTECT_ANNOTATION, is_annotated
 from healer.domain.target import Kind, Observation, TargetRef
 from healer.errors import Conflict, NotFound, Refused, Throttled, TimedOut
 from healer.ports import JsonObject, Permission
@@ -67,6 +68,12 @@ class Drain:
             raise Refused(
                 f"{seen.ref} has {len(pods)} pods to evict and `max_pods` is {params.max_pods}"
             )
+        kept = [str(ref_of(pod, Kind.POD)) for pod in pods if _kept(pod)]
+        if kept:
+            raise Refused(
+                f"{', '.join(kept[:5])} on {seen.ref} is annotated {PROTECT_ANNOTATION}=true: a "
+                "person moves it first"
+            )
         bare = [str(ref_of(pod, Kind.POD)) for pod in pods if controller_of(pod) is None]
         if bare and not params.force:
             raise Refused(
@@ -104,7 +111,7 @@ class Drain:
         blocked = []
         for pod in await _to_evict(ctx, target):
             ref = ref_of(pod, Kind.POD)
-            if controller_of(pod) is None and not params.force:
+            if _kept(pod) or (controller_of(pod) is None and not params.force):
                 continue  # came after the look that refused such pods; it is not ours to lose
             try:
                 await ctx.cluster.evict(ref, dry_run=ctx.dry_run)
@@ -121,7 +128,11 @@ class Drain:
         found = await fetch_if_there(ctx.cluster, target)
         if found is None or not spec(found).get("unschedulable"):
             return Presence.NOT_APPLIED
-        left = [pod for pod in await _to_evict(ctx, target) if controller_of(pod) or params.force]
+        left = [
+            pod
+            for pod in await _to_evict(ctx, target)
+            if not _kept(pod) and (controller_of(pod) or params.force)
+        ]
         return Presence.NOT_APPLIED if left else Presence.APPLIED
 
     async def undo(
@@ -129,6 +140,10 @@ class Drain:
     ) -> Applied | None:
         """Uncordon; the pods stay where they went."""
         return await lift_own(ctx, target, before)
+
+
+def _kept(pod: JsonObject) -> bool:
+    return is_annotated(meta(pod).get("annotations") or {})
 
 
 async def _to_evict(ctx: ActionContext, node: TargetRef) -> list[JsonObject]:

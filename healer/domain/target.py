@@ -101,6 +101,7 @@ class Observation:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     owner: TargetRef | None = None  #: top controller with uid; None when it has none
+    owner_annotations: Mapping[str, str] = field(default_factory=dict)
     replicas: int | None = None  #: spec.replicas of a workload (of the owner, for a pod)
     ready: int = 0  #: ready pods of the workload
     updated: int = 0

@@ -153,6 +153,7 @@ def observation(seen: Seen, at: float, zone_of: Callable[[str], str]) -> Observa
         labels=dict(head.get("labels") or {}),
         annotations=dict(head.get("annotations") or {}),
         owner=ref_of(seen.top, seen.top_kind) if seen.top and seen.top_kind else None,
+        owner_annotations=dict(meta(seen.top).get("annotations") or {}) if seen.top else {},
         replicas=numbers.replicas,
         ready=numbers.ready,
         updated=numbers.updated,

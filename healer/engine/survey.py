@@ -183,16 +183,11 @@ async def _missing_right(world: World, step: PlannedStep) -> str:
     return next((answer for answer in answers if answer), "")
 
 
-def _own_place(world: World, step: PlannedStep) -> str:
-    """Most actions work where their target is; a Job may be told its own namespace."""
-    params = world.actions[step.action].params.model_validate(dict(step.params))
-    return str(getattr(params, "namespace", None) or "")
-
-
 def _protected(world: World, step: PlannedStep, seen: Observation | None) -> str:
     protection = world.options.protection
     why = protected_because(seen, protection) if seen is not None else ""
     if not why and step.cost and step.target.kind is Kind.NAMESPACE:
         # To tell people about a protected namespace is no harm; to work on it is.
         why = protected_namespace(step.target.name, protection)
-    return why or protected_namespace(_own_place(world, step), protection)
+    # Most actions work where their target is; a Job may be told its own namespace.
+    return why or protected_namespace(str(step.params.get("namespace") or ""), protection)
