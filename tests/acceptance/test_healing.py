@@ -27,22 +27,29 @@ DEMO = ROOT / "tests" / "demo"
 Starter = Callable[..., Stack]
 
 
-@pytest.fixture
-def stack(real_cluster: Cluster, state_metrics: StateMetrics, tmp_path: Path) -> Iterator[Starter]:
-    """Start a whole stack with the demo's playbooks: `stack(environment={...})`."""
-    started: list[Stack] = []
+@pytest.fixture(scope="module")
+def surroundings(
+    real_cluster: Cluster, state_metrics: StateMetrics, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """One Prometheus and Alertmanager for all tests here, with the demo's rules and playbooks."""
+    it = Stack(
+        real_cluster, tmp_path_factory.mktemp("stack"), playbooks=[DEMO / "playbooks"],
+        rules=[DEMO / "rules.yml"], state_metrics=state_metrics,
+    )  # fmt: skip
+    yield it.start_surroundings()
+    it.stop()
 
-    def start(**options: Any) -> Stack:
-        it = Stack(
-            real_cluster, tmp_path / "stack", playbooks=[DEMO / "playbooks"],
-            rules=[DEMO / "rules.yml"], state_metrics=state_metrics, **options,
-        )  # fmt: skip
-        started.append(it)
-        return it.start()
+
+@pytest.fixture
+def stack(surroundings: Stack) -> Iterator[Starter]:
+    """Put a fresh healer with an empty journal into it: `stack(environment={...})`."""
+
+    def start(environment: dict[str, str] | None = None) -> Stack:
+        surroundings.another_healer(environment)
+        return surroundings
 
     yield start
-    for it in started:
-        it.stop()
+    surroundings.healer.stop()
 
 
 def sicken(cluster: Cluster, namespace: str) -> dict[str, Any]:
@@ -143,11 +150,12 @@ def test_sigterm_hands_over_and_the_next_one_goes_on(
 
 
 def test_paused_by_a_file_it_stays_paused_over_a_restart(
-    stack: Starter, real_cluster: Cluster, namespace: str, tmp_path: Path
+    stack: Starter, real_cluster: Cluster, namespace: str
 ) -> None:
     """While the pause file exists nothing is deleted, before and after a restart."""
     it = stack()
-    (tmp_path / "stack" / "pause").write_text("release day\n")
+    pause = Path(it.healer.settings["pause_file"])
+    pause.write_text("release day\n")
     victim = sicken(real_cluster, namespace)
     name = victim["metadata"]["name"]
 
@@ -160,6 +168,6 @@ def test_paused_by_a_file_it_stays_paused_over_a_restart(
     it.healer.start()
     until(held, "the episode to be held again", timeout=60)
     assert deletes(real_cluster, namespace, name) == []
-    (tmp_path / "stack" / "pause").unlink()
+    pause.unlink()
     until(lambda: healed(it, name), "the pod to be healed", timeout=90)
     assert len(deletes(real_cluster, namespace, name)) == 1

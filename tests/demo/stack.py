@@ -175,8 +175,6 @@ class Stack:
         self._prometheus: Prometheus | None = None
         pager_host, pager_port = cluster.admit(self.pager.port)
         base: dict[str, Any] = {
-            "store": {"path": str(folder / "healer.db")},
-            "pause_file": str(folder / "pause"),
             "listen": {name: {"host": host, "port": port} for name, port in ports.items()},
             "sources": {"alertmanager": {"token_files": [str(folder / "source.token")]}},
             "people": {"demo": {"token_files": [str(folder / "api.token")], "role": "operator"}},
@@ -188,9 +186,23 @@ class Stack:
             },
         }
         base.update(settings or {})
-        self.healer = Healer(
-            cluster, folder / "healer", base, api_token, f"healer-{tag}", environment or {}
-        )
+        self._settings, self._api_token, self._healers = base, api_token, 0
+        self.healer = self._healer(environment or {})
+
+    def _healer(self, environment: Mapping[str, str]) -> Healer:
+        """A healer that nobody started yet, with a journal and a pause file of its own."""
+        self._healers += 1
+        folder = self._folder / f"healer-{self._healers}"
+        own = {"store": {"path": str(folder / "healer.db")}, "pause_file": str(folder / "pause")}
+        name = f"healer-{self._tag}-{self._healers}"
+        settings = {**self._settings, **own}
+        return Healer(self.cluster, folder, settings, self._api_token, name, environment)
+
+    def another_healer(self, environment: Mapping[str, str] | None = None) -> Healer:
+        """Start a fresh healer in place of the last one: same surroundings, empty journal."""
+        self.healer.stop()
+        self.healer = self._healer(environment or {})
+        return self.healer.start()
 
     @property
     def prometheus(self) -> Prometheus:
@@ -201,6 +213,12 @@ class Stack:
 
     def start(self) -> Stack:
         """State metrics, Alertmanager, Prometheus, healer: each ready before the next."""
+        self.start_surroundings()
+        self.healer.start()
+        return self
+
+    def start_surroundings(self) -> Stack:
+        """All but healer."""
         if self._own_metrics:
             self.state_metrics.start()
         self.alertmanager.start()
@@ -213,8 +231,9 @@ class Stack:
         name = f"prometheus-{self._tag}"
         self._prometheus = Prometheus(self.cluster, self._folder / "prometheus", scrape, name)
         self._prometheus.start()
-        self.healer.settings.setdefault("prometheus", {"url": self._prometheus.inner_url})
-        self.healer.start()
+        prometheus = {"url": self._prometheus.inner_url}
+        self._settings.setdefault("prometheus", prometheus)
+        self.healer.settings.setdefault("prometheus", prometheus)
         return self
 
     def stop(self) -> None:
