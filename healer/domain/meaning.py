@@ -57,7 +57,7 @@ MEANINGS: Mapping[Reason, Meaning] = {
     ),
     Reason.MIN_HEALTHY: Meaning(
         "Acting would leave too few healthy pods of the workload.",
-        "Mend or scale the workload, or lower `guards.min_healthy`.",
+        "Mend or scale the workload, or lower `guards.minHealthy`.",
     ),
     Reason.ZONE_DEGRADED: Meaning(
         "So much of the zone is bad at once that restarting pods is not the cure.",
@@ -78,14 +78,15 @@ MEANINGS: Mapping[Reason, Meaning] = {
     Reason.ROLLOUT_IN_PROGRESS: Meaning("The workload is rolling out.", _WAIT),
     Reason.GITOPS_MANAGED: Meaning(
         "The field belongs to a GitOps tool, which would revert the change.",
-        "Change it in Git, or set `guards.allow_gitops_managed`.",
+        "Change it in Git, or set `guards.allowGitopsManaged`.",
     ),
     Reason.HPA_MANAGED: Meaning(
         "The replicas belong to a HorizontalPodAutoscaler.",
-        "Use `raise_hpa_max`, or set `guards.allow_hpa_managed`.",
+        "Use `raise_hpa_max`, or set `guards.allowHpaManaged`.",
     ),
     Reason.FREEZE_WINDOW: Meaning(
-        "A freeze window is on, or no maintenance window is.", "Wait for it, or change `windows`."
+        "A freeze window is on, or no maintenance window is.",
+        "Wait for it, or change `guards.windows`.",
     ),
     Reason.UNLESS_CONDITION: Meaning(
         "A condition under `unless` is true, for example a backup is running.", _WAIT

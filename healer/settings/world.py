@@ -136,7 +136,7 @@ class AlertmanagerNotifier(Section):
     """Our own alert, so that the existing routes page somebody."""
 
     type: Literal["alertmanager"] = Field(
-        description="`alertmanager`: an alert `RemediationFailed` to `alertmanager.urls`."
+        description="`alertmanager`: an alert `HealerRemediationFailed` to `alertmanager.urls`."
     )
 
 
