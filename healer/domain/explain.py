@@ -101,6 +101,8 @@ def _headline(episode: Episode, run: Run | None) -> str:
             return f"{name}: {episode.playbook}{on} told a person."
         case EpisodeState.ESCALATED:
             return f"{name}: {episode.playbook}{on} did not help, and a person was told."
+        case EpisodeState.SETTLED if episode.result is Result.HEALED:
+            return f"{name}{on} is healed; the alert itself has not ended yet."
         case EpisodeState.SETTLED:
             return f"{name} still fires, and nothing more is done by itself: {episode.detail}."
         case EpisodeState.CLOSED:
@@ -190,6 +192,13 @@ _OUTCOMES: Mapping[Outcome | None, str] = {
 }
 
 
+#: What a look that found it recovered means for the run, by the phase it led to.
+_STAGES: Mapping[str, str] = {
+    Phase.HOLDING: ", watched whether it stays so",
+    Phase.DONE: ", and it stayed so",
+}
+
+
 def _rungs(run: Run | None) -> tuple[Rung, ...]:
     if run is None:
         return ()
@@ -225,7 +234,10 @@ def describe(fact: Fact) -> str:
                 for finding in data.get("findings", ())
                 if finding.get("recovery") != Recovery.RECOVERED
             )
-            return f"verified: {data.get('recovery', '?')}" + (f" ({doubts})" if doubts else "")
+            stage = _STAGES.get(str(data.get("phase")), "")
+            return f"verified: {data.get('recovery', '?')}{stage}" + (
+                f" ({doubts})" if doubts else ""
+            )
         case _:
             word = str(fact.kind).replace("_", " ")
             return f"{word}:{reason} {fact.detail}".rstrip(" :")

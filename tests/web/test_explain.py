@@ -96,6 +96,26 @@ def test_only_a_waiting_plan_is_answerable() -> None:
         assert told.plan_digest == PLAN.digest
 
 
+def test_healed_with_its_alert_on_the_way_out_is_told_as_healed() -> None:
+    """A settled episode that recovered is called healed, any other is said to be left alone."""
+    healed = replace(EPISODE, state=EpisodeState.SETTLED, result=Result.HEALED)
+    assert "is healed; the alert itself" in explain(healed, None, [], START).headline
+    left = replace(EPISODE, state=EpisodeState.SETTLED, result=Result.REFUSED)
+    assert "nothing more is done by itself" in explain(left, None, [], START).headline
+
+
+def test_the_two_looks_of_a_recovery_are_told_apart() -> None:
+    """The look that begins the watch and the one that ends it are different lines."""
+    lines = [
+        describe(Fact(FactKind.VERIFIED, START, data={"recovery": "recovered", "phase": phase}))
+        for phase in ("holding", "done")
+    ]
+    assert lines == [
+        "verified: recovered, watched whether it stays so",
+        "verified: recovered, and it stayed so",
+    ]
+
+
 @pytest.mark.parametrize("result", [*Result, None])
 def test_every_end_has_words(result: Result | None) -> None:
     """A closed episode says how it ended and waits for nothing."""
