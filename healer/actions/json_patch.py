@@ -1,5 +1,6 @@
 """json_patch: a change that no other action knows, guarded by `test` operations."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -22,11 +23,22 @@ REFUSED_KINDS = frozenset({
 })  # fmt: skip
 #: Where a patch may change something; `status` belongs to controllers.
 CHANGEABLE = ("/spec/", "/data/", "/metadata/labels/", "/metadata/annotations/")
-#: Parts of a pod template through which a patch could give itself more rights.
+#: Parts of a pod template through which a patch could give a workload more rights or other
+#: people's secrets, and of a Service through which it could take other people's traffic.
 FORBIDDEN_PARTS = frozenset({
-    "serviceAccountName", "serviceAccount", "securityContext", "hostPath", "hostNetwork",
-    "hostPID", "hostIPC",
+    "serviceAccountName", "serviceAccount", "automountServiceAccountToken", "securityContext",
+    "privileged", "hostPath", "hostNetwork", "hostPID", "hostIPC", "hostUsers", "hostPort",
+    "hostAliases", "nodeName", "runtimeClassName", "shareProcessNamespace", "ephemeralContainers",
+    "secret", "secretName", "secretRef", "secretKeyRef", "imagePullSecrets", "projected", "csi",
+    "flexVolume", "externalIPs", "externalName",
 })  # fmt: skip
+#: A patch that takes one of these away, or writes it anew, drops the restrictions in it too.
+WHOLE_PARTS = re.compile(
+    r"/spec/template(/spec)?|/spec/jobTemplate(/spec(/template(/spec)?)?)?"
+    r"|(/spec/jobTemplate)?(/spec/template)?/spec/(initContainers|containers)(/[^/]+)?"
+)
+#: Annotations that a controller runs as its own configuration (ingress-nginx CVE-2021-25742).
+_SNIPPET = re.compile(r"snippet|auth-url|/lua|apparmor|seccomp|default-container", re.IGNORECASE)
 
 
 class Operation(Params):
@@ -50,6 +62,14 @@ class JsonPatchParams(Params):
         for operation in changes:
             if not operation.path.startswith(CHANGEABLE):
                 raise ValueError(f"{operation.path} is outside {', '.join(CHANGEABLE)}")
+            if WHOLE_PARTS.fullmatch(operation.path):
+                raise ValueError(
+                    f"{operation.path} holds what restricts the pod; name the part that changes"
+                )
+            if operation.path.startswith("/metadata/annotations/") and _SNIPPET.search(
+                operation.path
+            ):
+                raise ValueError(f"{operation.path} is configuration that a controller runs")
             named = {*operation.path.split("/"), *_keys(operation.value)} & FORBIDDEN_PARTS
             if named:
                 raise ValueError(f"{operation.path} may not change {', '.join(sorted(named))}")

@@ -1,5 +1,6 @@
 """run_job: a script of your own, as a Job with its own ServiceAccount, for what no verb does."""
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
@@ -10,6 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 from healer.actions.contract import ActionContext, Params, Presence
 from healer.actions.leaves import DataKey, Label, Name, Seconds
 from healer.actions.objects import RUN, already, applied
+from healer.actions.pod_spec import check_pod_spec
 from healer.actions.rights import each
 from healer.domain.manifests import meta
 from healer.domain.outcome import Applied
@@ -19,6 +21,8 @@ from healer.ports import JsonObject, Permission
 
 #: Most that is read of a template.
 MAX_TEMPLATE = 65536
+#: Values inside each other in a template. A pod spec needs about 10.
+MAX_DEPTH = 32
 MANAGED_BY = "app.kubernetes.io/managed-by"
 
 
@@ -168,27 +172,6 @@ def manifest(
     }
 
 
-def check_pod_spec(template: Mapping[str, Any]) -> None:
-    """Raises ValueError for a pod spec without containers, or one that reaches into the node."""
-    containers = template.get("containers")
-    if not isinstance(containers, list) or not containers:
-        raise ValueError("the pod spec has no `containers`")
-    for field in ("hostNetwork", "hostPID", "hostIPC"):
-        if template.get(field):
-            raise ValueError(f"`{field}` reaches into the node, which a Job of healer never does")
-    for field in ("serviceAccountName", "serviceAccount"):
-        if template.get(field):
-            raise ValueError(f"`{field}` stands in the parameters, as `service_account`")
-    for volume in template.get("volumes") or ():
-        if "hostPath" in volume:
-            raise ValueError(f"volume {volume.get('name')} is a hostPath, which reaches into nodes")
-    for container in [*containers, *(template.get("initContainers") or ())]:
-        if not isinstance(container, Mapping) or not container.get("image"):
-            raise ValueError("a container has no `image`")
-        if (container.get("securityContext") or {}).get("privileged"):
-            raise ValueError(f"container {container.get('name')} is privileged")
-
-
 async def _from_config_map(
     ctx: ActionContext, params: RunJobParams, namespace: str
 ) -> dict[str, Any]:
@@ -203,10 +186,8 @@ async def _from_config_map(
     if params.sha256 is not None and actual != params.sha256:
         raise Refused(f"{params.key} of {ref} is {actual} and not the `sha256` that was reviewed")
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise Refused(f"{params.key} of {ref} has YAML aliases; write it out")
-        template = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        template = await asyncio.to_thread(_plain, text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Refused(f"{params.key} of {ref} is not YAML: {error}") from error
     if not isinstance(template, dict):
         raise Refused(f"{params.key} of {ref} is no pod spec")
@@ -215,6 +196,22 @@ async def _from_config_map(
     except ValueError as error:
         raise Refused(f"{params.key} of {ref}: {error}") from error
     return template
+
+
+def _plain(text: str) -> Any:
+    """The values in `text`, looked through before any is made: PyYAML takes a minute for 40,000
+    brackets, and an alias can stand for more than memory holds. Raises ValueError."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it has YAML aliases; write them out")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ValueError(f"it is nested deeper than {MAX_DEPTH}; flatten it")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return yaml.safe_load(text)
 
 
 def _ref(before: Mapping[str, Any]) -> TargetRef:
