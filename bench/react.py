@@ -17,12 +17,13 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bench.ingest import Client
 from bench.machine import Usage
@@ -230,42 +231,57 @@ def _seconds(stamp: str) -> float:
     return datetime.fromisoformat(stamp).timestamp()
 
 
-async def journal(path: Path) -> dict[str, dict[FactKind, float]]:
-    """For each Deployment, when the journal says that each kind of fact first happened."""
-    store = await SqliteStore.open(path, clock=CLOCK)
-    target: dict[str, str] = {}
-    first: dict[str, dict[FactKind, float]] = {}
-    after = 0
-    while some := await store.facts(after=after, limit=5000):
-        after = some[-1].seq
-        for sealed in some:
-            fact = sealed.fact
-            first.setdefault(fact.episode_id, {}).setdefault(fact.kind, fact.at)
-            if fact.kind is FactKind.PLANNED:
-                target[fact.episode_id] = str(fact.data["target"]).rpartition("/")[2]
-    await store.close()
-    return {target[id_]: at for id_, at in first.items() if id_ in target}
+@dataclass(frozen=True)
+class Journal:
+    """What healer wrote down."""
+
+    first: dict[str, dict[FactKind, float]]  #: by Deployment: when each kind of fact first was
+    held: dict[str, int]  #: why episodes were not acted on, and how many
+
+    @classmethod
+    async def read(cls, path: Path) -> Self:
+        """All of it, from a journal that nobody has open any more."""
+        target: dict[str, str] = {}
+        first: dict[str, dict[FactKind, float]] = {}
+        last: dict[str, str] = {}
+        store = await SqliteStore.open(path, clock=CLOCK)
+        after = 0
+        while some := await store.facts(after=after, limit=5000):
+            after = some[-1].seq
+            for fact in (sealed.fact for sealed in some):
+                first.setdefault(fact.episode_id, {}).setdefault(fact.kind, fact.at)
+                if fact.kind is FactKind.PLANNED:
+                    target[fact.episode_id] = str(fact.data["target"]).rpartition("/")[2]
+                if fact.kind in {FactKind.VERDICT, FactKind.DECIDED}:
+                    last[fact.episode_id] = str(fact.reason)
+        await store.close()
+        held = Counter(last.get(id_, "nothing said") for id_, at in first.items() if not _acted(at))
+        return cls({target[id_]: at for id_, at in first.items() if id_ in target}, dict(held))
+
+
+def _acted(at: Mapping[FactKind, float]) -> bool:
+    return FactKind.INTENT in at
 
 
 def figures_of(
-    sent: Mapping[str, Sent],
-    found: Mapping[str, list[Patch]],
-    facts: Mapping[str, Mapping[FactKind, float]],
+    sent: Mapping[str, Sent], found: Mapping[str, list[Patch]], journal: Journal
 ) -> tuple[dict[str, Any], list[str]]:
     """Latencies of the episodes that were patched, and what is wrong with the others."""
     good = {n: p[0] for n, p in found.items() if n in sent and p[0].code == 200}
-    missing = sorted(set(sent) - set(good))
+    missing = len(sent) - len(good)
     twice = sorted(n for n in sent if len(found.get(n, ())) > 1)
     problems = []
     if missing:
-        problems.append(f"{len(missing)} of {len(sent)} were never patched, {missing[0]} first")
+        problems.append(f"{missing} of {len(sent)} were never patched; held: {journal.held}")
     if twice:
         problems.append(f"{len(twice)} were patched more than once, {twice[0]} first")
     parts: dict[str, list[float]] = {
         "sent_to_folded": [], "folded_to_intent": [], "intent_to_ack": [],
     }  # fmt: skip
     for name, patch in good.items():
-        folded, intent = facts[name][FactKind.ACCEPTED], facts[name][FactKind.INTENT]
+        folded, intent = (
+            journal.first[name][kind] for kind in (FactKind.ACCEPTED, FactKind.INTENT)
+        )
         parts["sent_to_folded"].append(folded - sent[name].due)
         parts["folded_to_intent"].append(intent - folded)
         parts["intent_to_ack"].append(patch.answered - intent)
@@ -297,14 +313,14 @@ async def measure(
         assert healer.process is not None
         log = cluster.audit_log
         await send(port, names[:WARM], rate)
-        await asyncio.to_thread(until, lambda: len(patches(log)) >= WARM, "the warm-up", timeout=60)
+        await _settled(log, WARM)
         usage, before = Usage.of(healer.process.pid), load()
         sent, statuses = await send(port, names[WARM:], rate)
         await _settled(log, len(names))
         used = usage.since()
     finally:
         healer.stop()
-    figures, problems = figures_of(sent, patches(log), await journal(folder / "healer.db"))
+    figures, problems = figures_of(sent, patches(log), await Journal.read(folder / "healer.db"))
     figures |= {
         "healer_cpu_ms_per_episode": round(1000 * used.cpu_seconds / len(sent), 1),
         "healer_rss_mebibytes": round(used.rss_mebibytes),
@@ -336,7 +352,10 @@ async def run(
         folder = Path(stack.enter_context(place))
         pods = WARM + round(rate * seconds)
         nodes = 1 + pods // (int(CAPACITY["pods"]) - 10)
-        cluster = SimulatedCluster(Options(nodes=nodes))
+        cluster = SimulatedCluster(
+            # A busy machine must not make the controllers take the nodes for dead.
+            Options(nodes=nodes, node_monitor_grace="300s", toleration_seconds=600)
+        )
         stack.callback(cluster.stop)
         await asyncio.to_thread(cluster.start)
         return await measure(folder, rate, seconds, controllers=controllers, cluster=cluster)
