@@ -10,6 +10,7 @@ import pytest
 from healer.actions.registry import ACTIONS
 from healer.cli.reference import settings_rows
 from healer.domain.protection import PROTECT_ANNOTATION, PROTECTED_APPS, PROTECTED_NAMESPACES
+from healer.playbook_yaml.model import GuardsShape
 from healer.probes.registry import PROBES
 
 ROOT = Path(__file__).parents[2]
@@ -151,3 +152,12 @@ def test_no_test_is_named_without_its_file() -> None:
 
 def _safety() -> str:
     return (ROOT / "docs" / "safety.md").read_text()
+
+
+def test_the_words_of_reasons_are_keys_of_playbooks() -> None:
+    """Every `guards.…` that a reason's remedy names can be written in a playbook."""
+    keys = {field.alias or name for name, field in GuardsShape.model_fields.items()}
+    text = (ROOT / "docs" / "reasons.md").read_text()
+    named = set(re.findall(r"`guards\.(\w+)`", text))
+    assert named
+    assert named <= keys
