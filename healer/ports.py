@@ -154,7 +154,8 @@ class Store(Protocol):
     ) -> Sequence[tuple[Alert, Fold]]:
         """Apply the oldest `limit` accepted, unfolded alerts to their episodes, atomically.
 
-        `decide` is pure and is called inside the transaction with the alert's latest episode. Each
+        `decide` is pure and is called inside the transaction with the alert's latest episode and
+        when the alert was accepted (a delivery that waited is not fresh). Each
         opened or resolved episode also leaves an ACCEPTED fact. Returns what was folded, in order.
         An episode's state, run and claim belong to its worker: `fold` never changes those.
         """

@@ -114,6 +114,8 @@ def fold(latest: Episode | None, alert: Alert, now: float) -> Fold:
             latest, firing=True, ends_at=None, end_inferred=False, last_seen_at=now, updated_at=now
         )
         return Fold(FoldKind.MERGED, again, "fires again while its run is under way")
+    if latest is not None and _is_dealt_with(latest, alert):
+        return Fold(FoldKind.IGNORED, None, "a person has closed this firing period by hand")
     if latest is not None and _is_late(latest, alert):
         return Fold(FoldKind.STALE, None, "it started before the last episode ended")
     ordinal = latest.ordinal + 1 if latest else 1
@@ -136,10 +138,20 @@ def fold(latest: Episode | None, alert: Alert, now: float) -> Fold:
 
 
 def _is_late(latest: Episode, alert: Alert) -> bool:
-    """Whether a firing alert only repeats what has ended: peers send late, a poll never does."""
-    if latest.ends_at is None or latest.end_inferred or alert.polled_at is not None:
+    """Whether a firing alert only repeats what has ended.
+
+    Peers send late: what began before the end is over. A poll sees the present, but one that was
+    asked before the end may be read after it.
+    """
+    if latest.ends_at is None or latest.end_inferred:
         return False
-    return alert.starts_at <= latest.ends_at
+    return (alert.starts_at if alert.polled_at is None else alert.polled_at) <= latest.ends_at
+
+
+def _is_dealt_with(latest: Episode, alert: Alert) -> bool:
+    """Whether a person closed the episode while it fired, and it is the same firing still."""
+    closed = latest.state is EpisodeState.CLOSED and latest.firing
+    return closed and alert.starts_at <= latest.starts_at
 
 
 def _resolved(episode: Episode, alert: Alert, now: float) -> Episode:

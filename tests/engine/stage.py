@@ -78,6 +78,21 @@ class Stage:
         found = await self.store.episodes(EpisodeFilter(limit=1000))
         return next(e.id for e in found if e.fingerprint == alert.fingerprint)
 
+    async def deliver(self, labels: Mapping[str, str], *, later: bool = False) -> None:
+        """Somebody delivers that this alert fires; `later` with a start of its own."""
+        at = self.clock.now()
+        alert = an_alert(labels=labels, **({"starts_at": at} if later else {}))
+        await self.store.accept([alert], [], at)
+        await self.fold()
+
+    async def fold(self) -> None:
+        """Fold all that was accepted."""
+        await self.store.fold(fold, self.clock.now(), 1000)
+
+    async def firing(self) -> list[Episode]:
+        """Episodes whose alert fires."""
+        return list(await self.store.episodes(EpisodeFilter(firing=True, limit=1000)))
+
     async def resolve(self, episode_id: str) -> None:
         """The episode's alert resolves and is delivered."""
         self.alerts.end((await self.episode(episode_id)).labels)
@@ -156,7 +171,8 @@ class Stage:
 async def a_stage(path: Path, *playbooks: Playbook) -> AsyncIterator[Stage]:
     """A stage whose journal is at `path`, closed afterwards."""
     clock = FakeClock()
-    store = await SqliteStore.open(path / "healer.db", clock=clock)
+    # A busy machine must not look like an overloaded journal.
+    store = await SqliteStore.open(path / "healer.db", clock=clock, accept_seconds=10.0)
     try:
         yield Stage(store, clock, *playbooks)
     finally:

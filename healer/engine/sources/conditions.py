@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,7 @@ class Conditions:
         self._watches: dict[Kind, _Watch] = {}
         self._seen: dict[tuple[str, str], _Seen] = {}  #: (source, fingerprint)
         self._restored: set[str] = set()
+        self._expected: set[Kind] = set()
 
     async def round(self) -> None:
         """Start the watches that are wanted, judge what they know, wait a tick."""
@@ -121,6 +122,7 @@ class Conditions:
             watch.task.cancel()
             self._progress.forget(f"watch {kind}")
         self._watches.clear()
+        self._expected.clear()
 
     def _triggers(self) -> list[Playbook]:
         return [p for p in self._world.playbooks() if p.trigger.kind is TriggerKind.CONDITION]
@@ -128,14 +130,18 @@ class Conditions:
     def _follow(self, wanted: set[Kind | None]) -> None:
         for unwanted in set(self._watches) - wanted:
             self._watches.pop(unwanted).task.cancel()
+            self._expected.discard(unwanted)
             self._progress.forget(f"watch {unwanted}")
         for kind in wanted - set(self._watches):
             if kind is not None:
-                self._progress.expect(f"watch {kind}", WATCH_SILENCE_SECONDS)
+                if kind not in self._expected:  # one that dies again and again makes no progress
+                    self._expected.add(kind)
+                    self._progress.expect(f"watch {kind}", WATCH_SILENCE_SECONDS)
                 self._watches[kind] = _Watch(asyncio.create_task(self._run(kind)))
         for followed, watch in list(self._watches.items()):
             if watch.task.done():
-                _log.error("watch ended", extra={"kind": followed, "error": str(watch.task)})
+                error = None if watch.task.cancelled() else watch.task.exception()
+                _log.error("watch ended", extra={"kind": followed, "error": repr(error)})
                 self._watches.pop(followed)
 
     async def _run(self, kind: Kind) -> None:
@@ -175,7 +181,16 @@ class Conditions:
         self._seen = {key: seen for key, seen in self._seen.items() if key[0] in live}
         if alerts:
             await self._world.store.accept(alerts, [], now)
+            self._remember(alerts)  # only now: what could not be told is told at the next tick
             self._on_change()
+
+    def _remember(self, told: Sequence[Alert]) -> None:
+        for alert in told:
+            key = (alert.source, alert.fingerprint)
+            if alert.status is AlertStatus.FIRING:
+                self._seen[key].fired = True
+            else:
+                del self._seen[key]
 
     async def _restore(self, source: str, mono: float) -> None:
         """After a restart, what the journal knows to fire is known here too."""
@@ -219,18 +234,22 @@ class Conditions:
                 continue
             lasted = mono - seen.since
             if seen.true and not seen.fired and lasted >= playbook.trigger.for_seconds:
-                seen.fired = True
                 out.append(_alert(source, fingerprint, seen, AlertStatus.FIRING, now, lasted))
             elif not seen.true and mono - seen.last >= KEEP_SECONDS:
-                del self._seen[(owner, fingerprint)]
                 if seen.fired:
                     out.append(_alert(source, fingerprint, seen, AlertStatus.RESOLVED, now, lasted))
+                else:
+                    del self._seen[(owner, fingerprint)]
         return out
 
     async def is_firing(self, episode: Episode) -> bool | None:
         """Whether the watched condition is, or was within `KEEP_SECONDS`, true."""
-        seen = self._seen.get((episode.source, episode.fingerprint))
-        if seen is not None:
+        name = episode.source.removeprefix(CONDITION_SOURCE)
+        kind = next((p.trigger.condition_kind for p in self._triggers() if p.name == name), None)
+        watch = self._watches.get(kind) if kind is not None else None
+        if watch is None or not watch.synced or f"watch {kind}" in self._progress.stalled():
+            return None  # blind: what was seen before says nothing of now
+        if (episode.source, episode.fingerprint) in self._seen:
             return True
         return False if episode.source in self._restored else None
 

@@ -19,14 +19,31 @@ class Level:
     """One look at what fires. A side that was not asked, or did not answer, is None."""
 
     asked_at: float  #: monotonic seconds when the look began
+    at: float  #: the same in Unix seconds: what was seen was so then, not later
     alertmanager: Mapping[str, Alert] | None  #: by fingerprint
     prometheus: Mapping[str, Alert] | None
     problems: tuple[str, ...] = ()
+    asked_alertmanager: bool = True  #: whether there is one
 
     @property
     def authoritative(self) -> Mapping[str, Alert] | None:
-        """The side whose silence means "not firing"."""
-        return self.alertmanager if self.alertmanager is not None else self.prometheus
+        """The side whose silence means "not firing"; None while that side does not answer.
+
+        It is Alertmanager where there is one: it hears from more than this Prometheus.
+        """
+        return self.alertmanager if self.asked_alertmanager else self.prometheus
+
+    def fires(self, episode: Episode) -> bool:
+        """Whether either side says that the episode's alert fires."""
+        if episode.fingerprint in (self.alertmanager or {}):
+            return True
+        prometheus = self.prometheus or {}
+        if episode.fingerprint in prometheus:
+            return True
+        # Prometheus may not know labels that Alertmanager's side added: compare by what it knows.
+        return self.asked_alertmanager and any(
+            is_same(alert, episode) for alert in prometheus.values()
+        )
 
 
 @dataclass(slots=True)
@@ -39,18 +56,21 @@ class AlertLevel:
     fresh_seconds: float = 2.0
     _last: Level | None = None
     _asking: asyncio.Task[Level] | None = field(default=None, repr=False)
+    _asking_since: float = 0.0
 
     async def look(self, *, max_age: float | None = None) -> Level:
         """A look that began at most `max_age` (default: `fresh_seconds`) ago."""
         limit = self.fresh_seconds if max_age is None else max_age
         if self._last is not None and self.clock.monotonic() - self._last.asked_at <= limit:
             return self._last
-        if self._asking is None or self._asking.done():
+        began = self._asking_since
+        if self._asking is None or self._asking.done() or self.clock.monotonic() - began > limit:
+            self._asking_since = self.clock.monotonic()
             self._asking = asyncio.create_task(self._ask())
         return await asyncio.shield(self._asking)
 
     async def _ask(self) -> Level:
-        asked_at = self.clock.monotonic()
+        asked_at, at = self.clock.monotonic(), self.clock.now()
         problems: list[str] = []
 
         async def one(port: Metrics | Alerts | None) -> Mapping[str, Alert] | None:
@@ -64,20 +84,19 @@ class AlertLevel:
                 return None
 
         from_alerts, from_metrics = await asyncio.gather(one(self.alerts), one(self.metrics))
-        self._last = Level(asked_at, from_alerts, from_metrics, tuple(problems))
+        self._last = Level(
+            asked_at, at, from_alerts, from_metrics, tuple(problems), self.alerts is not None
+        )
         return self._last
 
     async def is_firing(self, episode: Episode) -> bool | None:
         """Whether the episode's alert fires, by a fresh look; None when nobody could be asked."""
         level = await self.look()
-        known = level.authoritative
-        if known is None:
-            return None
-        if episode.fingerprint in known:
+        if level.fires(episode):
             return True
-        # Prometheus may not know labels that Alertmanager's side added: compare by what it knows.
-        return any(_same(alert, episode) for alert in (level.prometheus or {}).values())
+        return None if level.authoritative is None else False
 
 
-def _same(alert: Alert, episode: Episode) -> bool:
+def is_same(alert: Alert, episode: Episode | Alert) -> bool:
+    """Whether Prometheus' `alert` is what Alertmanager knows with a few labels more."""
     return alert.name == episode.name and alert.labels.items() <= episode.labels.items()

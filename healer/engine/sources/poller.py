@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from healer.domain.alert import Alert, AlertStatus, matches_all
-from healer.domain.episode import Episode
+from healer.domain.episode import Episode, EpisodeState
 from healer.domain.playbook import TriggerKind
-from healer.engine.sources.level import AlertLevel, Level
+from healer.engine.sources.level import AlertLevel, Level, is_same
 from healer.engine.world import World
 from healer.ports import EpisodeFilter
 
@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 ALERTMANAGER_SOURCE = "alertmanager"
 #: Open episodes that one poll reconciles.
 MAX_OPEN = 50_000
+_OPEN = tuple(state for state in EpisodeState if state is not EpisodeState.CLOSED)
 
 
 class Poller:
@@ -50,31 +51,40 @@ class Poller:
         """Compare what fires with what is open, and hand the differences to the journal."""
         world = self._world
         level = await self._level.look(max_age=0.0)
-        if level.authoritative is None:
-            self._absent_since.clear()  # blind: absence means nothing, and its time starts anew
-            return
-        which = EpisodeFilter(source_prefix=ALERTMANAGER_SOURCE, firing=True, limit=MAX_OPEN)
+        which = EpisodeFilter(
+            states=_OPEN, source_prefix=ALERTMANAGER_SOURCE, firing=True, limit=MAX_OPEN
+        )
         found = await world.store.episodes(which)
         episodes = [episode for episode in found if episode.source == ALERTMANAGER_SOURCE]
         now = world.clock.now()
-        missed = self._missed(level, episodes, now)
-        vanished = self._vanished(level, episodes, now)
+        missed = self._missed(level, episodes)
+        vanished: list[Alert] = []
+        if level.authoritative is None:
+            self._absent_since.clear()  # blind: absence means nothing, and its time starts anew
+        else:
+            vanished = self._vanished(level, episodes, now)
         if missed or vanished:
             _log.info("poll", extra={"missed": len(missed), "vanished": len(vanished)})
-            await world.store.accept([*missed, *vanished], [], now)
+            await world.store.accept([*missed, *vanished], [], level.at)
             self._on_change()
 
-    def _missed(self, level: Level, episodes: Sequence[Episode], now: float) -> list[Alert]:
+    def _missed(self, level: Level, episodes: Sequence[Episode]) -> list[Alert]:
         known = {episode.fingerprint for episode in episodes}
         seen: dict[str, Alert] = {}
+        alertmanager = level.alertmanager or {}
+        named: dict[str, list[Episode | Alert]] = {}
+        heard_of: list[Episode | Alert] = [*episodes, *alertmanager.values()]
+        for one in heard_of if level.asked_alertmanager else ():
+            named.setdefault(one.name, []).append(one)
         for alert in (level.prometheus or {}).values():
-            if self._wanted(alert):
+            heard = any(is_same(alert, other) for other in named.get(alert.name, ()))
+            if not heard and self._wanted(alert):
                 seen[alert.fingerprint] = alert
-        for alert in (level.alertmanager or {}).values():
+        for alert in alertmanager.values():
             if self._wanted(alert):
                 seen[alert.fingerprint] = alert
         return [
-            replace(alert, source=ALERTMANAGER_SOURCE, polled_at=now)
+            replace(alert, source=ALERTMANAGER_SOURCE, polled_at=level.at)
             for fingerprint, alert in seen.items()
             if fingerprint not in known
         ]
@@ -92,7 +102,7 @@ class Poller:
         absent: dict[str, float] = {}
         monotonic = self._world.clock.monotonic()
         for episode in episodes:
-            if self._fires(level, episode):
+            if level.fires(episode):
                 continue
             since = self._absent_since.get(episode.id, monotonic)
             absent[episode.id] = since
@@ -101,10 +111,6 @@ class Poller:
                 gone.append(_resolution(episode, now))
         self._absent_since = absent
         return gone
-
-    def _fires(self, level: Level, episode: Episode) -> bool:
-        sides = (level.alertmanager or {}, level.prometheus or {})
-        return any(episode.fingerprint in side for side in sides)
 
 
 def _resolution(episode: Episode, now: float) -> Alert:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from healer.domain.alert import Alert, AlertStatus
 from healer.domain.episode import Episode
@@ -25,7 +25,7 @@ class _Pending:
 
     next_at: float = 0.0
     since: dict[str, float] = field(default_factory=dict)  #: fingerprint → true since
-    firing: set[str] = field(default_factory=set)
+    firing: dict[str, Alert] = field(default_factory=dict)  #: what the journal was told of
     restored: bool = False
 
 
@@ -46,11 +46,13 @@ class Queries:
     async def evaluate(self) -> None:
         """One evaluation of every due trigger."""
         mono = self._world.clock.monotonic()
-        triggers = [p for p in self._world.playbooks() if p.trigger.kind is TriggerKind.QUERY]
-        due = [p for p in triggers if self._state(p).next_at <= mono]
+        due = [p for p in self._triggers() if self._state(p).next_at <= mono]
         if not due:
             return
-        answers = await self._metrics.query_many([p.trigger.expr for p in due])
+        try:
+            answers = await self._metrics.query_many([p.trigger.expr for p in due])
+        except HealerError as error:
+            answers = {p.trigger.expr: error for p in due}
         found: list[Alert] = []
         for playbook in due:
             state = self._state(playbook)
@@ -66,7 +68,22 @@ class Queries:
             found += await self._step(playbook, state, answer, mono)
         if found:
             await self._world.store.accept(found, [], self._world.clock.now())
+            self._remember(found)  # only now: what could not be told is told with the next answer
             self._on_change()
+
+    def _remember(self, told: Sequence[Alert]) -> None:
+        by_source = {
+            QUERY_SOURCE + playbook.name: self._state(playbook) for playbook in self._triggers()
+        }
+        for alert in told:
+            firing = by_source[alert.source].firing
+            if alert.status is AlertStatus.FIRING:
+                firing[alert.fingerprint] = alert
+            else:
+                firing.pop(alert.fingerprint, None)
+
+    def _triggers(self) -> list[Playbook]:
+        return [p for p in self._world.playbooks() if p.trigger.kind is TriggerKind.QUERY]
 
     def _state(self, playbook: Playbook) -> _Pending:
         return self._pending.setdefault(f"{playbook.name}/{playbook.sha256}", _Pending())
@@ -76,21 +93,17 @@ class Queries:
     ) -> list[Alert]:
         source = QUERY_SOURCE + playbook.name
         now = self._world.clock.now()
-        open_episodes: dict[str, Episode] = {}
-        if not state.restored or state.firing:
+        if not state.restored:
             episodes = await self._world.store.episodes(
                 EpisodeFilter(source_prefix=source, firing=True, limit=10_000)
             )
-            open_episodes = {e.fingerprint: e for e in episodes if e.source == source}
-            if not state.restored:
-                state.firing = set(open_episodes)
-                state.restored = True
+            state.firing = {e.fingerprint: _as_alert(e) for e in episodes if e.source == source}
+            state.restored = True
         present = {label_fingerprint(labels): labels for labels in _labels(playbook, samples)}
         out: list[Alert] = []
         for fingerprint, labels in present.items():
             since = state.since.setdefault(fingerprint, mono)
             if fingerprint not in state.firing and mono - since >= playbook.trigger.for_seconds:
-                state.firing.add(fingerprint)
                 out.append(
                     Alert(
                         source=source,
@@ -103,21 +116,11 @@ class Queries:
                     )
                 )
         state.since = {f: at for f, at in state.since.items() if f in present}
-        for fingerprint in state.firing - set(present):
-            state.firing.discard(fingerprint)
-            episode = open_episodes.get(fingerprint)
-            if episode is not None:
-                out.append(
-                    Alert(
-                        source=source,
-                        fingerprint=fingerprint,
-                        status=AlertStatus.RESOLVED,
-                        labels=episode.labels,
-                        starts_at=episode.starts_at,
-                        ends_at=now,
-                        polled_at=now,
-                    )
-                )
+        out += (
+            replace(alert, status=AlertStatus.RESOLVED, ends_at=now, polled_at=now)
+            for fingerprint, alert in state.firing.items()
+            if fingerprint not in present
+        )
         return out
 
     async def is_firing(self, episode: Episode) -> bool | None:
@@ -133,6 +136,16 @@ class Queries:
             return None
         labels = _labels(playbook, samples)
         return any(label_fingerprint(found) == episode.fingerprint for found in labels)
+
+
+def _as_alert(episode: Episode) -> Alert:
+    return Alert(
+        source=episode.source,
+        fingerprint=episode.fingerprint,
+        status=AlertStatus.FIRING,
+        labels=episode.labels,
+        starts_at=episode.starts_at,
+    )
 
 
 def _labels(playbook: Playbook, samples: Sequence[Sample]) -> list[Mapping[str, str]]:

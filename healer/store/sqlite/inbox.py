@@ -85,10 +85,11 @@ def fold(
     facts: list[Fact] = []
     folded: list[tuple[Alert, Fold]] = []
     batch = sorted(decode_fold_rows(text), key=lambda row: row[0])
-    for _, alert, stored in batch:
+    for _, accepted_at, alert, stored in batch:
         key = (alert.source, alert.fingerprint)
         before = latest.setdefault(key, stored)
-        result = decide(before, alert, now)
+        # What waited here, over a restart perhaps, is as old as its acceptance and not fresh.
+        result = decide(before, alert, min(now, accepted_at))
         folded.append((alert, result))
         if result.kind in {FoldKind.OPENED, FoldKind.RESOLVED, FoldKind.STALE}:
             facts.append(_accepted(before, alert, result, now))

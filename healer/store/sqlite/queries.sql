@@ -25,9 +25,11 @@ DELETE FROM rejected WHERE seq <= (SELECT max(seq) FROM rejected) - ?
 -- name: fold_next
 -- One JSON text for the whole batch: stepping through rows would hand over the interpreter lock
 -- once a row, and a busy event loop gives it back late.
-SELECT '[' || group_concat('[' || seq || ',' || body || ',' || coalesce(doc, 'null') || ']') || ']'
+SELECT '[' || group_concat(
+    '[' || seq || ',' || received_at || ',' || body || ',' || coalesce(doc, 'null') || ']'
+) || ']'
 FROM (
-    SELECT event.seq, event.body, episode.doc
+    SELECT event.seq, event.received_at, event.body, episode.doc
     FROM event
     LEFT JOIN episode
         ON episode.source = event.source

@@ -30,8 +30,8 @@ decode_run = msgspec.json.Decoder(Run).decode
 decode_step = msgspec.json.Decoder(StepRecord).decode
 decode_pause = msgspec.json.Decoder(Pause).decode
 decode_approval = msgspec.json.Decoder(Approval).decode
-#: What `fold_next` returns: (seq, alert, latest episode of that alert).
-decode_fold_rows = msgspec.json.Decoder(list[tuple[int, Alert, Episode | None]]).decode
+#: What `fold_next` returns: (seq, accepted at, alert, latest episode of that alert).
+decode_fold_rows = msgspec.json.Decoder(list[tuple[int, float, Alert, Episode | None]]).decode
 
 
 def encode(value: Any) -> str:
