@@ -13,7 +13,7 @@ from healer.domain.target import CLUSTER_SCOPED, WORKLOADS, Kind
 from healer.errors import PlaybookError
 from healer.playbook_yaml.explain import check_params
 from healer.playbook_yaml.faults import did_you_mean
-from healer.playbook_yaml.placeholders import placeholder_faults
+from healer.playbook_yaml.placeholders import placeholder_faults, structural_faults
 from healer.playbook_yaml.registry import Registry
 from healer.playbook_yaml.yaml_text import Document, Path
 
@@ -81,6 +81,8 @@ def _action(
     if given is None or isinstance(given, dict):
         base = (*here, "with") if isinstance(given, dict) and "with" in step else here
         yield from check_params(document, action.params, given, base)
+    for path, problem in structural_faults(name, given):
+        yield document.fault((*here, "with", *path), problem)
     own = "target" in step
     target = _mapping(step["target"] if own else spec.get("target"))
     place: Path = (*here, "target", "kind") if own else (*here, "action")
@@ -129,6 +131,8 @@ def _probes(
                 yield document.fault((*place, name), f"there is no probe {name!r}{hint}", key=True)
             elif given is None or isinstance(given, dict):
                 yield from check_params(document, probe.params, given, (*place, name))
+                for path, problem in structural_faults(name, given):
+                    yield document.fault((*place, name, *path), problem)
 
 
 def _target(document: Document, here: Path, raw: Any) -> Iterator[PlaybookError]:

@@ -18,6 +18,94 @@ FIXED = (
 CODE_KEYS = frozenset({"expr", "promql", "query", "cel", "expression"})
 
 
+#: Parameters of actions and probes that decide what is done, as whom or with what code. What they
+#: hold is written by the playbook alone: an alert must not choose it.
+FIXED_PARAMETERS = {
+    "run_job": frozenset({"service_account", "config_map", "key", "sha256", "namespace"}),
+    "patch_config_map": frozenset({"key"}),
+    "switch_service": frozenset({"key"}),
+    "object_field": frozenset({"matches", "path", "kind"}),
+    "http_get": frozenset({"body", "path", "service", "scheme"}),
+    "http_call": frozenset({"body", "method"}),
+    "notify": frozenset({"to"}),
+}
+_TEXT_OF_JOB = frozenset({"args", "value"})
+_SHELL = re.compile(r"-[a-z]*c")
+
+
+def structural_faults(verb: str, given: Any) -> Iterator[tuple[Path, str]]:
+    """Placeholders in the parameters of `verb` (an action or probe) through which an alert would
+    choose a host, a path, a command, an account or a place to write to."""
+    for path, text in _texts(given, ()):
+        if "${" not in text:
+            continue
+        key = next((str(part) for part in reversed(path) if isinstance(part, str)), "")
+        if path[:1] and path[0] in FIXED_PARAMETERS.get(verb, ()):
+            yield path, f"a placeholder in {path[0]} would let an alert choose it; write it out"
+        elif key == "url":
+            yield path, "a placeholder in a URL would let an alert choose host or path; use `json`"
+        elif verb == "http_call" and "headers" in path:
+            yield path, "a placeholder in a header would let an alert write it; use `json`"
+        elif verb == "run_job" and path[:1] == ("template",):
+            yield from ((path, problem) for problem in _job_faults(given, path, key, text))
+        elif verb == "json_patch" and not _is_mark(given, path):
+            yield (
+                path,
+                (
+                    "a placeholder may stand in the value of a label, an annotation or `/data/…`; "
+                    "elsewhere an alert would choose what is patched"
+                ),
+            )
+
+
+def _job_faults(given: Any, path: Path, key: str, text: str) -> Iterator[str]:
+    if key not in _TEXT_OF_JOB:
+        yield (
+            f"a placeholder in {key} would let an alert choose what runs; "
+            "it may stand in args and in the value of an env"
+        )
+    elif key == "args":
+        container = _at(given, path[: path.index("args")])
+        words = [*_words(container.get("command")), *_words(container.get("args"))]
+        if any(_SHELL.fullmatch(word) for word in words):
+            yield (
+                "a shell would read a label as code; hand it over as an env value, and write "
+                '"$NAME" in the script'
+            )
+        before = _words(container.get("args"))[: int(path[-1])]
+        if text.lstrip().startswith("${") and "--" not in before:
+            yield "a label might begin with - and be an option; put -- before it, or --name=${…}"
+
+
+def _is_mark(given: Any, path: Path) -> bool:
+    if len(path) < 3 or path[2] != "value":
+        return False
+    pointer = _at(given, path[:2]).get("path")
+    marks = ("/metadata/labels/", "/metadata/annotations/", "/data/")
+    return isinstance(pointer, str) and pointer.startswith(marks)
+
+
+def _at(value: Any, path: Path) -> dict[str, Any]:
+    for part in path:
+        value = value[part]
+    return value if isinstance(value, dict) else {}
+
+
+def _words(value: Any) -> list[str]:
+    return [str(word) for word in value] if isinstance(value, list) else []
+
+
+def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*path, index))
+
+
 def has_placeholder(value: Any) -> bool:
     """Whether a text, or any text inside a mapping or list, has one."""
     if isinstance(value, str):
