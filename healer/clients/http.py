@@ -33,9 +33,26 @@ OWN_HEADERS = frozenset(
 #: Where clouds hand out credentials: refused for internal hosts too.
 METADATA = frozenset(
     ipaddress.ip_address(text)
-    for text in ("169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254")
+    for text in (
+        "169.254.169.254",
+        "169.254.170.2",
+        "169.254.170.23",
+        "100.100.100.200",
+        "192.0.0.192",
+        "168.63.129.16",
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+    )
 )
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: IPv6 networks whose last 32 bits are an IPv4 address: NAT64, its local form, and SIIT.
+_EMBEDDED = tuple(
+    ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96")
+)
+#: Not for the public, though Python does not say so: site-local, 6to4 relays, protocol numbers.
+_PRIVATE = tuple(
+    ipaddress.ip_network(text)
+    for text in ("fec0::/10", "64:ff9b:1::/48", "192.88.99.0/24", "192.0.0.0/24", "5f00::/16")
+)
 _PORTS = {"http": 80, "https": 443}
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -88,7 +105,8 @@ def forbidden(address: Address, *, internal: bool) -> str:
         return "is link-local"
     if address.is_multicast or address.is_unspecified:
         return "is not one host"
-    if address.is_global or internal:
+    special = any(address in network for network in _PRIVATE if network.version == address.version)
+    if (address.is_global and not special) or internal:
         return ""
     return "is loopback" if address.is_loopback else "is inside a private network"
 
@@ -99,7 +117,8 @@ def _inner(address: Address) -> list[Address]:
     found: list[Address | None] = [address.ipv4_mapped, address.sixtofour]
     if address.teredo:
         found.extend(address.teredo)
-    if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):
+    embedded = any(address in network for network in _EMBEDDED)
+    if embedded or (int(address) >> 32 == 0 and int(address) > 1):
         found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     return [inner for inner in found if inner is not None]
 

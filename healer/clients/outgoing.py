@@ -174,8 +174,11 @@ class Outgoing:
             ) from error
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"{self.name}: no connection: {error}", sent=False) from error
-        except aiohttp.InvalidURL as error:
-            raise ConfigError(f"{self.name}: {self.url} is not a URL; correct it") from error
+        except aiohttp.InvalidURL:
+            raise ConfigError(f"{self.name}: {self.url} is not a URL; correct it") from None
+        except aiohttp.ClientResponseError as error:
+            # Its text and its cause hold the whole URL, and Slack's is a secret.
+            raise Unreachable(f"{self.name}: the answer is not HTTP: {error.message}") from None
         except (aiohttp.ClientError, OSError) as error:
             what = str(error) or type(error).__name__
             raise Unreachable(f"{self.name}: the connection broke: {what}") from error

@@ -32,6 +32,7 @@ from healer.engine.survey import survey
 from healer.engine.world import World
 from healer.errors import Conflict, HealerError, Refused, TemporaryError, TimedOut
 from healer.expressions import Expression
+from healer.kernel.running import acting_for
 from healer.planning import ConditionVariables
 from healer.ports import BudgetShort, Change, Claim, LockTaken
 
@@ -193,7 +194,8 @@ async def _effect(
     world.crash.reach("before:effect")
     try:
         async with asyncio.timeout(step.timeout_seconds):
-            applied = await action.apply(context, params, step.target, record.precondition)
+            with acting_for(run.id):
+                applied = await action.apply(context, params, step.target, record.precondition)
     except (HealerError, TimeoutError) as error:
         world.crash.reach("after:effect")
         problem = TimedOut(str(error)) if isinstance(error, TimeoutError) else error
@@ -444,7 +446,8 @@ async def undo(world: World, claim: Claim, run: Run) -> Claim:
         if not lease.lasts(world.clock):
             raise TemporaryError("the lease on the episode was too short; nothing was undone")
         async with asyncio.timeout(step.timeout_seconds):
-            undone = await action.undo(context, params, step.target, evidence)
+            with acting_for(run.id):
+                undone = await action.undo(context, params, step.target, evidence)
     except (HealerError, TimeoutError) as error:
         problem = Applied(Outcome.FAILED, f"undo of {step.action}: {error}")
         return await settle(world, claim, run, step, problem)

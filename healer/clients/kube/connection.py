@@ -20,6 +20,7 @@ from healer.clients.kube.access import Access, find_access
 from healer.clients.kube.errors import Call, from_answer, from_transport, unreadable
 from healer.errors import ConfigError
 from healer.kernel.clock import Clock
+from healer.kernel.running import current_run
 
 USER_AGENT = f"healer/{__version__}"
 FIELD_MANAGER = "healer"
@@ -87,6 +88,8 @@ class Connection:
             total=self._timeout, connect=min(CONNECT_SECONDS, self._timeout * 0.75)
         )
         headers = {"Accept": accept}
+        if run := current_run():
+            headers["User-Agent"] = f"{USER_AGENT} run/{run}"  # the audit log names the run
         data = None
         if body is not None:
             headers["Content-Type"] = content_type
@@ -189,8 +192,10 @@ def _tls(configuration: Configuration) -> ssl.SSLContext:
     if configuration.disable_strict_ssl_verification:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not configuration.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+        raise ConfigError(
+            f"{configuration.host}: insecure-skip-tls-verify is refused, because whoever answers "
+            "would get healer's credential; give certificate-authority in the kubeconfig"
+        )
     return context
 
 
