@@ -126,7 +126,9 @@ async def _notifier(
             )
         return AlertmanagerNotifier(name, alerts, clock=clock, open_notices=open_notices)
     access = Access(token_file=channel.token_file, ca_file=channel.ca_file)
-    webhook = Webhook(name, channel.url, clock=clock, access=access)
+    webhook = Webhook(
+        name, channel.url, clock=clock, access=access, secret_file=channel.secret_file
+    )
     stack.push_async_callback(webhook.close)
     return webhook
 

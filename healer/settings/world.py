@@ -112,6 +112,9 @@ class WebhookNotifier(Section):
     type: Literal["webhook"] = Field(description="`webhook`: healer's own JSON, posted.")
     url: Url = Field(description="Where it is posted.")
     token_file: Path | None = Field(default=None, description="File with a bearer token.")
+    secret_file: Path | None = Field(
+        default=None, description="File with a secret; set: bodies are signed with it."
+    )
     ca_file: Path | None = Field(
         default=None, description="PEM bundle to trust instead of the system's."
     )

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from healer.clients.assembly import open_notifiers
 from healer.clients.notify.pagerduty import PagerDuty
 from healer.clients.notify.slack import Slack, blocks
 from healer.clients.notify.webhook import Webhook
@@ -27,6 +29,7 @@ from healer.errors import (
     Unreachable,
 )
 from healer.ports import Message
+from healer.settings import Settings
 from healer.testing.clock import START, FakeClock
 
 NOTICE = Notice(
@@ -316,3 +319,28 @@ def test_slack_needs_one_way_in(given_: dict[str, Any]) -> None:
     """A webhook URL, or a token with a channel, and never both."""
     with pytest.raises(ConfigError, match="url_file"):
         Slack("s", **given_)
+
+
+async def test_the_setting_secret_file_signs(peer: Peer, tmp_path: Path) -> None:
+    """A webhook made from settings with `secret_file` signs, and one without does not."""
+    (tmp_path / "secret").write_text("s3cret")
+    channels = {
+        "signed": {
+            "type": "webhook",
+            "url": f"{peer.base}/hook",
+            "secret_file": str(tmp_path / "secret"),
+        },
+        "plain": {"type": "webhook", "url": f"{peer.base}/hook"},
+    }
+    settings = Settings.model_validate({"notifiers": channels})
+    async with AsyncExitStack() as stack:
+        made = await open_notifiers(
+            settings, stack, FakeClock(), alerts=None, open_notices=_nothing_open
+        )
+        for name in channels:
+            await made[name].send(message())
+    assert ["X-Healer-Signature" in headers for headers in peer.headers] == [True, False]
+
+
+async def _nothing_open() -> list[Notice]:
+    return []
