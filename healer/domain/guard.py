@@ -158,7 +158,8 @@ def _not_protected(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because 
 
 
 def _has_rights(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
-    if facts.missing_right:
+    # Mode observe does nothing, so it lacks nothing: a read-only install must not page for it.
+    if facts.missing_right and plan.mode is not Mode.OBSERVE:
         return _deny(Reason.MISSING_RIGHT, facts.missing_right)
     return None
 

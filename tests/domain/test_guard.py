@@ -96,6 +96,14 @@ def test_deny_outranks_deferral_and_all_reasons_are_kept() -> None:
     assert {b.reason for b in verdict.because} == {Reason.PAUSED, Reason.TARGET_PROTECTED}
 
 
+def test_a_mode_that_only_observes_lacks_no_right() -> None:
+    """With a right missing, mode observe still refuses as observe_only, which pages nobody."""
+    plan = a_plan(mode=Mode.OBSERVE)
+    verdict, allow = decide(plan, plan.steps[0], calm(missing_right="delete pods"))
+    assert allow is None
+    assert verdict.reason is Reason.OBSERVE_ONLY
+
+
 def test_modes_observe_and_approve_never_act_by_themselves() -> None:
     """Only mode auto, or a person's yes to this very plan, lets a step through."""
     observe = a_plan(mode=Mode.OBSERVE)
