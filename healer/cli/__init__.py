@@ -16,6 +16,7 @@ from healer.cli import (
     daemon,
     doctor,
     episodes,
+    journal,
     pauses,
     playbooks,
     reference,
@@ -66,7 +67,7 @@ def cli() -> None:
     """
 
 
-for _module in (daemon, playbooks, episodes, pauses, doctor, completion, reference):
+for _module in (daemon, playbooks, episodes, pauses, journal, doctor, completion, reference):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 
