@@ -53,7 +53,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.store = self.runner.run(self._open())
         self.seen: set[str] = set()
-        self.inbox: list[Alert] = []
+        self.inbox: list[tuple[Alert, float]] = []
         self.rows: dict[str, Row] = {}
         self.claims: list[Claim] = []
         self.lock: str | None = None
@@ -88,7 +88,7 @@ class JournalMachine(RuleBasedStateMachine):
         for each in alerts:
             if each.event_id not in self.seen:
                 self.seen.add(each.event_id)
-                self.inbox.append(each)
+                self.inbox.append((each, self.clock.now()))
                 new += 1
         assert (receipt.new, receipt.duplicate) == (new, len(alerts) - new)
 
@@ -104,8 +104,8 @@ class JournalMachine(RuleBasedStateMachine):
     def fold(self, limit: int) -> None:
         now = self.clock.now()
         expected = []
-        for each in self.inbox[:limit]:
-            result = fold(self._latest(each), each, now)
+        for each, accepted_at in self.inbox[:limit]:
+            result = fold(self._latest(each), each, min(now, accepted_at))
             expected.append((each, result))
             if result.episode is not None:
                 row = self.rows.setdefault(result.episode.id, Row(result.episode))
@@ -220,7 +220,7 @@ class JournalMachine(RuleBasedStateMachine):
         for held in some:
             row = self.rows[held.episode.id]
             if (row.owner, row.epoch) == (held.owner, held.epoch):
-                row.lease_until = now + LEASE
+                row.lease_until = max(row.lease_until, now + LEASE)
                 expected.add(held.episode.id)
         assert self.runner.run(self.store.renew(some, now, LEASE)) == expected
 

@@ -26,7 +26,7 @@ DELETE FROM rejected WHERE seq <= (SELECT max(seq) FROM rejected) - ?
 -- One JSON text for the whole batch: stepping through rows would hand over the interpreter lock
 -- once a row, and a busy event loop gives it back late.
 SELECT '[' || group_concat(
-    '[' || seq || ',' || received_at || ',' || body || ',' || coalesce(doc, 'null') || ']'
+    '[' || seq || ',' || format('%!.17g', received_at) || ',' || body || ',' || coalesce(doc, 'null') || ']'
 ) || ']'
 FROM (
     SELECT event.seq, event.received_at, event.body, episode.doc
