@@ -72,7 +72,7 @@ class Announcer:
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{target.name[:40]}.{name}", "namespace": namespace},
+            "metadata": {"name": f"{target.name[:40].rstrip('-.')}.{name}", "namespace": namespace},
             "involvedObject": {
                 "kind": str(target.kind), "name": target.name, "uid": target.uid,
                 **({} if target.kind in CLUSTER_SCOPED else {"namespace": target.namespace}),

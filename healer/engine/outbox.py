@@ -38,12 +38,17 @@ class Outbox:
         notifier = self._notifiers.get(message.channel)
         if notifier is None:
             _log.error("no such notifier", extra={"channel": message.channel, "id": message.id})
+            self.undelivered += 1
             await world.store.message_done(message.id, True, 0.0)
             return
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await notifier.send(message)
         except (HealerError, TimeoutError) as error:
+            await self._again(message, error)
+            return
+        except Exception as error:  # noqa: BLE001 - one message's trouble must not stop the others
+            _log.exception("a notifier failed", extra={"channel": message.channel})
             await self._again(message, error)
             return
         await world.store.message_done(message.id, True, 0.0)
