@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import secrets
+import os
+import re
+import shlex
+import subprocess
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,6 +19,7 @@ import yaml
 from healer.ports import Permission
 from tests.acceptance.test_healing import all_ready, deletes, sicken
 from tests.bed.alertmanager import Alertmanager
+from tests.bed.builds import kube_program
 from tests.bed.cluster import Cluster
 from tests.bed.errors import BedError
 from tests.bed.python_images import python_image
@@ -194,8 +199,6 @@ def test_healer_heals_as_a_pod_with_its_own_account(
     """Installed from `deploy/` and told by Alertmanager, its account deletes one pod once."""
     folder = tmp_path / "overlay"
     folder.mkdir()
-    token_file = tmp_path / "token"
-    token_file.write_text(secrets.token_hex(16))
     hook = yaml.safe_load((DEPLOY / "alertmanager" / "alertmanager.yaml").read_text())
     alerts = alertmanager({"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]})
     settings = yaml.safe_load((DEPLOY / "base" / "healer.yaml").read_text())
@@ -203,24 +206,15 @@ def test_healer_heals_as_a_pod_with_its_own_account(
     settings["alertmanager"] |= {"urls": [alerts.inner_url], "poll_seconds": 5}
     (folder / "healer.yaml").write_text(yaml.safe_dump(settings))
     (folder / PLAYBOOK.name).write_text(PLAYBOOK.read_text())
-    real_cluster.apply(
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "healer"}},
-        *(
-            {
-                "apiVersion": "v1", "kind": "Secret", "stringData": {"token": token},
-                "metadata": {"name": name, "namespace": "healer"},
-            }
-            for name, token in (
-                ("healer-webhook", token_file.read_text()),
-                ("healer-operator", secrets.token_hex(16)),
-            )
-        ),
-    )  # fmt: skip
+    type_first_block(real_cluster, tmp_path)
     objects = install(["restart", "act"], **for_the_bed(folder / "healer.yaml", image))
     assert of_kind(objects, "PersistentVolumeClaim") == []
     real_cluster.kubectl(
         "rollout", "status", "deployment/healer", "-n", "healer", "--timeout=60s", timeout=70
     )
+    token = real_cluster.get("secret", "healer-webhook", "-n", "healer")["data"]["token"]
+    token_file = tmp_path / "token"
+    token_file.write_bytes(base64.b64decode(token))
     (receiver,) = (r for r in hook["receivers"] if r["name"] == "healer")
     service = real_cluster.get("service", "healer", "-n", "healer")["spec"]["clusterIP"]
     (config,) = receiver["webhook_configs"]
@@ -244,6 +238,18 @@ def test_healer_heals_as_a_pod_with_its_own_account(
     assert [e for e in ours if e["responseStatus"]["code"] == 403] == []
     (pod,) = real_cluster.get("pods", "-n", "healer")["items"]
     assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def type_first_block(cluster: Cluster, folder: Path) -> None:
+    """Type what docs/install.md says of the namespace and its secrets."""
+    block = re.findall(r"```shell\n(.*?)```", (ROOT / "docs" / "install.md").read_text(), re.DOTALL)
+    program = shlex.join([*kube_program("kubectl"), "--kubeconfig", str(cluster.kubeconfig)])
+    (folder / "kubectl").write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+    (folder / "kubectl").chmod(0o755)
+    subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block[0]], check=True, cwd=ROOT, timeout=60,
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+    )  # fmt: skip
 
 
 def fire(alerts: Alertmanager, namespace: str, pod: str) -> None:
