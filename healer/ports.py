@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from healer.domain.alert import Alert, Rejected
 from healer.domain.budget import Bucket, Spend
 from healer.domain.episode import Episode, EpisodeState, Fold
-from healer.domain.guard import Approval
+from healer.domain.facts import Approval
 from healer.domain.journal import Fact, Sealed
 from healer.domain.pause import Pause
 from healer.domain.run import Run, StepRecord

@@ -6,7 +6,7 @@ from healer.cases.shape import FactsGiven, Given, SeenGiven
 from healer.domain.alert import Alert, AlertStatus
 from healer.domain.budget import Bucket, spends
 from healer.domain.episode import Episode, fold
-from healer.domain.guard import Approval, ConditionAnswer, GuardFacts
+from healer.domain.facts import Approval, ConditionAnswer, GuardFacts
 from healer.domain.pause import Pause
 from healer.domain.plan import Plan, PlannedStep
 from healer.domain.playbook import Condition, ConditionLanguage, Playbook, TriggerKind

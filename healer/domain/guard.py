@@ -5,16 +5,16 @@ whole picture and not the first obstacle. What cannot be known forbids: an unrea
 an unknown firing state or an unevaluable condition is `blind`, and blind means still.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from healer.domain.budget import Bucket, Short, spends, take
-from healer.domain.pause import Pause
+from healer.domain.budget import Short, spends, take
+from healer.domain.facts import GuardFacts
 from healer.domain.plan import Plan, PlannedStep
-from healer.domain.playbook import Mode, Rate, Window
-from healer.domain.storm import Flow, allowance, is_storm
-from healer.domain.target import CLUSTER_SCOPED, WORKLOADS, DomainHealth, Kind, Observation
+from healer.domain.playbook import Mode, Rate
+from healer.domain.storm import allowance, is_storm
+from healer.domain.target import CLUSTER_SCOPED, WORKLOADS, DomainHealth, Kind
 from healer.domain.verdict import Allow, Because, Effect, Reason, Verdict
+from healer.domain.windows import in_window, window_end
 from healer.kernel.durations import format_duration
 
 #: How long a deferred plan waits before it is looked at again, when nothing tells better.
@@ -25,60 +25,6 @@ QUEUE_LOOK_SECONDS = 5.0
 RECURRENCE = Rate(5, 6 * 3600.0)
 #: The clock of another machine may be this much off before times are distrusted.
 SKEW_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """A person's answer to one plan."""
-
-    plan_digest: str
-    approved: bool
-    by: str
-    at: float
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class ConditionAnswer:
-    """What an `unless` condition says now; None when it could not be evaluated."""
-
-    text: str
-    because: str
-    holds: bool | None
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class GuardFacts:
-    """All that the guards look at, gathered right before they are asked."""
-
-    now: float
-    observation: Observation | None  #: of the step's target; None when it is gone
-    firing: bool | None  #: by a fresh look at the source; None when it could not be asked
-    firing_age_seconds: float = 0.0  #: how old that look is
-    episode_opened_at: float = 0.0
-    pauses: tuple[Pause, ...] = ()
-    last_run_ended_at: float | None = None  #: of this playbook on this target
-    buckets: Mapping[str, Bucket] = field(default_factory=dict)
-    locked_by: str | None = None  #: episode that holds the lock on the target's owner
-    owner: DomainHealth | None = None
-    zone: DomainHealth | None = None  #: None: could not be counted
-    in_flight_owner: int = 0
-    in_flight_zone: int = 0
-    flow: Flow = field(default_factory=Flow)  #: how far the zone's ramp has come
-    queue_place: int = 0  #: episodes ahead of this one in the same zone
-    bad_outcomes: int = 0  #: of this playbook in a row
-    last_bad_at: float | None = None
-    breaker_reset_at: float | None = None  #: a person reset the breaker then
-    conditions: tuple[ConditionAnswer, ...] = ()
-    error_budget: float | None = None  #: 0 to 1; None: not asked for, or unknown
-    approval: Approval | None = None
-    protected: str = ""  #: why the target is protected; empty when it is not
-    missing_right: str = ""  #: the API right that is missing; empty when none is
-    dry_run: bool = False
-    breaks_hold: bool = False  #: this run has begun: its own cooldown does not stop its ladder
-    paid: bool = False  #: an attempt without effect has paid for this step already
-    recent_runs: int = 0  #: of this playbook on this lock that acted, within `RECURRENCE`'s time
 
 
 def decide(plan: Plan, step: PlannedStep, facts: GuardFacts) -> tuple[Verdict, Allow | None]:
@@ -418,23 +364,3 @@ _GUARDS: tuple[_Guard, ...] = (
     _not_too_old,
     _person,
 )
-
-_DAY_MINUTES = 1440
-
-
-def in_window(window: Window, at: float) -> bool:
-    """Whether `at` (Unix seconds) lies in the weekly window, read in UTC."""
-    minute_of_week = int(at // 60 + 3 * _DAY_MINUTES) % (7 * _DAY_MINUTES)  # 1970-01-01: Thursday
-    day, minute = divmod(minute_of_week, _DAY_MINUTES)
-    if window.start_minute < window.end_minute:
-        return day in window.days and window.start_minute <= minute < window.end_minute
-    if minute >= window.start_minute:
-        return day in window.days
-    return minute < window.end_minute and (day - 1) % 7 in window.days
-
-
-def window_end(window: Window, at: float) -> float:
-    """When the window that contains `at` ends, Unix seconds."""
-    minute = int(at // 60) % _DAY_MINUTES
-    left = (window.end_minute - minute) % _DAY_MINUTES or _DAY_MINUTES
-    return (at // 60 + left) * 60.0

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from healer.domain import ladder
 from healer.domain.episode import Episode, EpisodeState
-from healer.domain.guard import Approval, decide
+from healer.domain.facts import Approval
+from healer.domain.guard import decide
 from healer.domain.journal import Fact, FactKind
 from healer.domain.outcome import Result
 from healer.domain.plan import Plan, run_id

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from healer.domain.budget import spends
 from healer.domain.episode import Episode
-from healer.domain.guard import RECURRENCE, ConditionAnswer, GuardFacts
+from healer.domain.facts import ConditionAnswer, GuardFacts
+from healer.domain.guard import RECURRENCE
 from healer.domain.plan import Plan, PlannedStep
 from healer.domain.playbook import Condition, ConditionLanguage
 from healer.domain.protection import protected_because, protected_namespace

@@ -6,7 +6,7 @@ from typing import Any
 
 from healer.domain.alert import Alert, AlertStatus, parse_matchers
 from healer.domain.episode import Episode, fold
-from healer.domain.guard import GuardFacts
+from healer.domain.facts import GuardFacts
 from healer.domain.plan import Plan, PlannedStep
 from healer.domain.playbook import (
     Guards,

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from healer import __version__
 from healer.domain.episode import Episode, EpisodeState
 from healer.domain.explain import explain
-from healer.domain.guard import Approval
+from healer.domain.facts import Approval
 from healer.domain.pause import Pause
 from healer.domain.playbook import Playbook
 from healer.errors import Conflict, HealerError, NotFound, StoreUnavailable

@@ -11,7 +11,7 @@ import pytest
 from healer.domain.alert import Rejected
 from healer.domain.budget import Spend
 from healer.domain.episode import EpisodeState, FoldKind, fold
-from healer.domain.guard import Approval
+from healer.domain.facts import Approval
 from healer.domain.journal import Fact, FactKind
 from healer.domain.outcome import Outcome, Result
 from healer.domain.pause import Pause

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healer.domain.budget import Bucket, spends
-from healer.domain.guard import Approval, ConditionAnswer, GuardFacts, decide, in_window, window_end
+from healer.domain.facts import Approval, ConditionAnswer, GuardFacts
+from healer.domain.guard import decide
 from healer.domain.pause import Pause
 from healer.domain.playbook import ErrorBudget, Guards, Mode, Rate, Scope, Window
 from healer.domain.storm import Flow
 from healer.domain.target import DomainHealth, Kind, TargetRef
 from healer.domain.verdict import Effect, Reason
+from healer.domain.windows import in_window, window_end
 from healer.testing.builders import a_plan, a_pod, a_step, an_observation, calm
 from healer.testing.clock import START
 

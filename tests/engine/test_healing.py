@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from healer.domain.episode import EpisodeState
-from healer.domain.guard import Approval
+from healer.domain.facts import Approval
 from healer.domain.outcome import Outcome, Result
 from healer.domain.pause import Pause
 from healer.domain.playbook import (

@@ -4,7 +4,7 @@ import sqlite3
 from dataclasses import replace
 
 from healer.domain.episode import Episode, EpisodeState
-from healer.domain.guard import Approval
+from healer.domain.facts import Approval
 from healer.domain.journal import Fact, FactKind
 from healer.domain.pause import Pause
 from healer.domain.run import Phase

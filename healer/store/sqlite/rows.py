@@ -9,7 +9,7 @@ import msgspec
 
 from healer.domain.alert import Alert
 from healer.domain.episode import Episode
-from healer.domain.guard import Approval
+from healer.domain.facts import Approval
 from healer.domain.journal import Fact, FactKind, Sealed
 from healer.domain.pause import Pause
 from healer.domain.run import Run, StepRecord

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from healer.domain.alert import Alert, Rejected
 from healer.domain.episode import Episode, Fold
-from healer.domain.guard import Approval
+from healer.domain.facts import Approval
 from healer.domain.journal import Sealed
 from healer.domain.pause import Pause
 from healer.domain.run import Run
