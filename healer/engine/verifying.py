@@ -12,7 +12,7 @@ from healer.domain.plan import PlannedStep
 from healer.domain.playbook import ProbeRule
 from healer.domain.run import Phase, Run
 from healer.domain.storm import Flow
-from healer.engine.deciding import close
+from healer.engine.resting import close
 from healer.engine.world import World
 from healer.errors import HealerError
 from healer.ports import Change, Claim, LedgerQuery

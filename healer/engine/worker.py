@@ -16,8 +16,11 @@ from healer.domain.outcome import Result
 from healer.domain.run import Phase, Run
 from healer.domain.verdict import Reason
 from healer.engine import telling
-from healer.engine.acting import act, look_up, undo
-from healer.engine.deciding import Go, close, consider, put_aside
+from healer.engine.acting import act
+from healer.engine.deciding import Go, consider
+from healer.engine.recovery import look_up
+from healer.engine.resting import close, put_aside
+from healer.engine.undoing import undo
 from healer.engine.verifying import look
 from healer.engine.world import World
 from healer.errors import Fenced, StoreUnavailable

@@ -109,8 +109,8 @@ def test_the_walk_passes_the_whole_way() -> None:
         "engine.worker.tick", "engine.deciding.consider", "domain.selection.choose",
         "planning.resolve_target", "clients.kube.cluster.KubeCluster.observe",
         "planning.make_plan", "engine.survey.survey", "domain.guard.decide",
-        "domain.verdict.Allow", "engine.acting.act", "engine.acting.settle",
-        "engine.verifying.look", "domain.ladder.after_look", "engine.deciding.close",
+        "domain.verdict.Allow", "engine.acting.act", "engine.effects.settle",
+        "engine.verifying.look", "domain.ladder.after_look", "engine.resting.close",
     )  # fmt: skip
     places = [walk.index(f"`{name}`") for name in way]
     assert places == sorted(places)
