@@ -126,7 +126,6 @@ MEANINGS: Mapping[Reason, Meaning] = {
         "`healer approve EPISODE` or `healer reject EPISODE`.",
     ),
     Reason.SELF_RESOLVED: Meaning("It went away before anything was done.", _NOTHING),
-    Reason.SUPERSEDED: Meaning("A newer episode took its place.", _NOTHING),
     Reason.RECOVERED: Meaning("A step was done, and recovery held.", _NOTHING),
     Reason.NOT_RECOVERED: Meaning(
         "Every step was done, and it did not recover in time.",
@@ -144,9 +143,7 @@ MEANINGS: Mapping[Reason, Meaning] = {
         "A step failed, certainly without effect.",
         "The step's detail names the cause; the next step, or a person, follows.",
     ),
-    Reason.ALREADY_DONE: Meaning("What the step does was in place already.", _NOTHING),
     Reason.CONDITION_FALSE: Meaning("The step has a condition, and it was false.", _NOTHING),
-    Reason.UNDONE: Meaning("The step did not help, and was put back.", _NOTHING),
     Reason.UNDO_FAILED: Meaning(
         "The step did not help, and could not be put back.",
         "Put it back by hand: the run's step holds what was there before.",
