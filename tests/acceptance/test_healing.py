@@ -45,6 +45,12 @@ def stack(surroundings: Stack) -> Iterator[Starter]:
     """Put a fresh healer with an empty journal into it: `stack(environment={...})`."""
 
     def start(environment: dict[str, str] | None = None) -> Stack:
+        # What the last test broke must have ended everywhere, or this healer would hear of it.
+        until(
+            lambda: not surroundings.prometheus.alerts() and not surroundings.alertmanager.alerts(),
+            "the alerts of the last test to end",
+            timeout=90,
+        )
         surroundings.another_healer(environment)
         return surroundings
 
