@@ -23,6 +23,9 @@ from typing import Any
 from bench.journal import raw_rates
 from bench.report import quantile, tell
 
+#: At full speed so many deliveries may be told to come again, each within this time.
+MAX_REFUSED = 0.001
+REFUSAL_MS = 100.0
 #: name → (bar, True when smaller is better)
 BARS: dict[str, tuple[float, bool]] = {
     "ack_p99_ms_at_100": (10.0, True),
@@ -102,14 +105,18 @@ class Client:
         self._port = port
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self.statuses: dict[int, int] = {}
+        self.slowest_refusal = 0.0  #: seconds
 
     async def send(self, message: bytes) -> None:
         """One delivery and its whole answer."""
         pair = self._free.pop() if self._free else await self._connect()
+        began = time.perf_counter()
         pair[1].write(message)
         head = await pair[0].readuntil(b"\r\n\r\n")
         status = int(head[9:12])
         self.statuses[status] = self.statuses.get(status, 0) + 1
+        if status != 200:
+            self.slowest_refusal = max(self.slowest_refusal, time.perf_counter() - began)
         if b"Content-Length: 0\r\n" in head:
             self._free.append(pair)
         else:
@@ -211,6 +218,8 @@ async def measure(folder: Path, seconds: float) -> dict[str, Any]:
             spent = await paced(client, rate, seconds)
             figures[f"ack_p50_ms_at_{rate}"] = round(quantile(spent, 0.5), 2)
             figures[f"ack_p99_ms_at_{rate}"] = round(quantile(spent, 0.99), 2)
+        # From here on the server is driven to its limit, where refusing in time is its duty.
+        figures["refused_at_these_rates"] = _refused(client)
         used = process.cpu_seconds()
         single, sent = await hammered(client, 1, seconds, CONNECTIONS)
         figures["server_cpu_us_per_single"] = round(1e6 * (process.cpu_seconds() - used) / sent)
@@ -230,6 +239,7 @@ async def measure(folder: Path, seconds: float) -> dict[str, Any]:
         client.close()
         kept = process.stop()
     figures["answers"] = client.statuses
+    figures["slowest_refusal_ms"] = round(1000 * client.slowest_refusal, 1)
     figures["acknowledged_and_kept"] = kept
     return figures
 
@@ -265,10 +275,24 @@ def main() -> None:
     raise SystemExit(report(figures))
 
 
+def _refused(client: Client) -> int:
+    return sum(count for code, count in client.statuses.items() if code != 200)
+
+
 def report(figures: dict[str, Any]) -> int:
     """The table and the last line; the exit code."""
-    refused = {code: n for code, n in figures["answers"].items() if code != 200}
-    return tell(figures, BARS, [f"answers other than 200: {refused}"] if refused else [])
+    problems = []
+    answers = figures["answers"]
+    refused = {code: count for code, count in answers.items() if code != 200}
+    if figures["refused_at_these_rates"]:
+        problems.append(f"refused at 100 or 1,000 requests/s: {refused}")
+    if set(refused) - {503}:
+        problems.append(f"overload was answered with {refused}; only 503 is sent again")
+    if sum(refused.values()) > MAX_REFUSED * sum(answers.values()):
+        problems.append(f"more than {MAX_REFUSED:.1%} refused at full speed: {refused}")
+    if figures["slowest_refusal_ms"] > REFUSAL_MS:
+        problems.append(f"a refusal took {figures['slowest_refusal_ms']} ms")
+    return tell(figures, BARS, problems)
 
 
 if __name__ == "__main__":
