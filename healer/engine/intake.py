@@ -1,11 +1,11 @@
 """Turns accepted alerts into episodes, in the order of their acceptance."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 
 from healer.domain.episode import FoldKind, fold
 from healer.engine.world import World
+from healer.kernel.tasks import Nap
 
 _log = logging.getLogger(__name__)
 
@@ -21,15 +21,14 @@ class Intake:
     def __init__(self, world: World, on_change: Callable[[], None]) -> None:
         self._world = world
         self._on_change = on_change
-        self._wake = asyncio.Event()
+        self._nap = Nap(world.clock)
 
     def wake(self) -> None:
         """Something was accepted."""
-        self._wake.set()
+        self._nap.wake()
 
     async def round(self) -> None:
         """Fold all there is, then wait for more."""
-        self._wake.clear()
         while True:
             now = self._world.clock.now()
             done = await self._world.store.fold(fold, now, BATCH)
@@ -37,10 +36,4 @@ class Intake:
                 self._on_change()
             if len(done) < BATCH:
                 break
-        sleeper = asyncio.ensure_future(self._world.clock.sleep(IDLE_SECONDS))
-        waker = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeper.cancel()
-            waker.cancel()
+        await self._nap.sleep(IDLE_SECONDS)

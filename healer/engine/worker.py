@@ -24,6 +24,7 @@ from healer.engine.undoing import undo
 from healer.engine.verifying import look
 from healer.engine.world import World
 from healer.errors import Fenced, StoreUnavailable
+from healer.kernel.tasks import Nap
 from healer.ports import Change, Claim
 
 _log = logging.getLogger(__name__)
@@ -50,13 +51,13 @@ class Worker:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._wake = asyncio.Event()
+        self._nap = Nap(world.clock)
         self._busy: dict[str, _Drive] = {}
         self._draining = False
 
     def wake(self) -> None:
         """Something may be due."""
-        self._wake.set()
+        self._nap.wake()
 
     @property
     def in_flight(self) -> int:
@@ -66,7 +67,6 @@ class Worker:
     async def round(self) -> None:
         """One look for due work: claim, start driving, and wait for a reason to look again."""
         world = self._world
-        self._wake.clear()
         free = world.options.concurrency - len(self._busy)
         claims: Sequence[Claim] = ()
         if free > 0 and not self._draining:
@@ -87,13 +87,7 @@ class Worker:
                 wait = min(wait, max(0.0, due - world.clock.now()))
                 if fruitless:  # what is due was not for us: a message, or somebody was faster
                     wait = max(wait, FRUITLESS_SECONDS)
-        sleeper = asyncio.ensure_future(world.clock.sleep(max(wait, 0.005)))
-        waker = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeper.cancel()
-            waker.cancel()
+        await self._nap.sleep(max(wait, 0.005))
 
     def _start(self, claim: Claim, until: float) -> None:
         drive = _Drive(claim, until)
@@ -131,7 +125,7 @@ class Worker:
         finally:
             if self._busy.get(episode_id) is drive:
                 del self._busy[episode_id]
-            self._wake.set()
+            self._nap.wake()
 
     async def _give_back(self, claim: Claim) -> None:
         await self._world.commit(claim, Change(claim.episode, run=claim.run, release=True))

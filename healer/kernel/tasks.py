@@ -1,4 +1,4 @@
-"""Loops that are watched: one that fails is logged and run again, and progress can be read."""
+"""Loops that are watched: failures are logged, progress can be read, sleep can be cut short."""
 
 import asyncio
 import logging
@@ -47,6 +47,29 @@ class Progress:
             for name, age in self.ages().items()
             if age > self._limits[name]
         }
+
+
+class Nap:
+    """A sleep that ends early when somebody wakes it; a wake that comes before it is not lost."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """End the sleep that is under way, or else the next one."""
+        self._woken.set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until `seconds` have passed or somebody wakes."""
+        sleeper = asyncio.ensure_future(self._clock.sleep(seconds))
+        waker = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait({sleeper, waker}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeper.cancel()
+            waker.cancel()
+        self._woken.clear()
 
 
 async def keep(

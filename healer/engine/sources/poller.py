@@ -1,6 +1,5 @@
 """Reconciles episodes with what fires: the missed is opened, the vanished is resolved."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from healer.domain.episode import Episode, EpisodeState
 from healer.domain.playbook import TriggerKind
 from healer.engine.sources.level import AlertLevel, Level, is_same
 from healer.engine.world import World
+from healer.kernel.tasks import Nap
 from healer.ports import EpisodeFilter
 
 _log = logging.getLogger(__name__)
@@ -29,23 +29,16 @@ class Poller:
         self._level = level
         self._on_change = on_change
         self._absent_since: dict[str, float] = {}
-        self._hurry = asyncio.Event()
+        self._nap = Nap(world.clock)
 
     async def round(self) -> None:
         """Poll once, then wait for the next turn, or for a reason to hurry."""
-        self._hurry.clear()
         await self.poll()
-        sleeper = asyncio.ensure_future(self._world.clock.sleep(self._world.options.poll_seconds))
-        hurried = asyncio.ensure_future(self._hurry.wait())
-        try:
-            await asyncio.wait({sleeper, hurried}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeper.cancel()
-            hurried.cancel()
+        await self._nap.sleep(self._world.options.poll_seconds)
 
     def hurry(self) -> None:
         """A delivery was cut short: ask for the whole level at once."""
-        self._hurry.set()
+        self._nap.wake()
 
     async def poll(self) -> None:
         """Compare what fires with what is open, and hand the differences to the journal."""
