@@ -10,6 +10,8 @@ from pathlib import Path
 from healer.kernel.clock import Clock
 from healer.ports import Store
 from healer.store.sqlite import SqliteStore
+from healer.testing.store import MemoryStore
+from healer.testing.store_journal import MemoryJournal
 
 OpenStore = Callable[[Path, Clock], Awaitable[Store]]
 
@@ -18,4 +20,12 @@ async def _sqlite(folder: Path, clock: Clock) -> Store:
     return await SqliteStore.open(folder / "journal.db", clock=clock, accept_seconds=10.0)
 
 
-ENGINES: dict[str, OpenStore] = {"sqlite": _sqlite}
+_MEMORY: dict[Path, MemoryJournal] = {}  #: what a folder would hold
+
+
+async def _memory(folder: Path, clock: Clock) -> Store:
+    journal = _MEMORY.setdefault(folder, MemoryJournal())
+    return MemoryStore(journal, clock=clock, alone=True)
+
+
+ENGINES: dict[str, OpenStore] = {"memory": _memory, "sqlite": _sqlite}

@@ -16,7 +16,7 @@ from healer.domain.episode import Episode, EpisodeState, fold
 from healer.domain.playbook import Rate, Scope
 from healer.domain.target import Kind, TargetRef
 from healer.errors import Fenced
-from healer.ports import BudgetShort, Change, Claim, EpisodeFilter, LockTaken
+from healer.ports import BudgetShort, Change, Claim, EpisodeFilter, LockTaken, Store
 from healer.store.chain import verify_chain
 from healer.store.sqlite import SqliteStore
 from healer.testing.clock import FakeClock
@@ -59,7 +59,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.lock: str | None = None
         self.bucket: Bucket | None = None
 
-    async def _open(self) -> SqliteStore:
+    async def _open(self) -> Store:
         return await SqliteStore.open(
             self.folder / "j.db", clock=self.clock, accept_seconds=20, write_seconds=20
         )
