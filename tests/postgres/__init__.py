@@ -1,0 +1,6 @@
+"""A private PostgreSQL for tests: its own data folder, a Unix socket, and nothing on the network."""
+
+from tests.postgres.pooler import Pooler
+from tests.postgres.server import Server, shared
+
+__all__ = ["Pooler", "Server", "shared"]
