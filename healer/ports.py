@@ -74,6 +74,7 @@ class Change:
     flow: tuple[str, Flow] | None = None  #: zone and its new ramp
     playbook_text: tuple[str, str] | None = None  #: sha256 and YAML, kept once
     release: bool = False  #: give the claim back, to be looked at again at `episode.next_at`
+    lease_seconds: float = 0.0  #: the lease lasts at least this long from now; never cut short
 
 
 class LockTaken(Exception):
@@ -363,6 +364,37 @@ class Cluster(Protocol):
 
     def watch(self, kind: Kind, namespace: str = "") -> AsyncIterator[WatchEvent]:
         """List, then follow for ever: relists by itself after 410, disconnects and silence."""
+        ...
+
+
+# -------------------------------------------------------------------------------------- election
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """What a Lease of the cluster says. Any difference between two looks is a sign of life."""
+
+    holder: str  #: identity of a process; empty: nobody
+    seconds: float  #: how long others wait after the last change they saw
+    acquired_at: float  #: by the holder's wall clock, like `renewed_at`: for people only
+    renewed_at: float
+    transitions: int = 0  #: how often it went from one to another
+    version: str = ""  #: resourceVersion; empty: not stored yet
+
+
+class Leases(Protocol):
+    """One Lease object of the cluster, on a connection of its own. Raises only `healer.errors`."""
+
+    async def get(self) -> LeaseRecord:
+        """A fresh look. Raises NotFound."""
+        ...
+
+    async def create(self, record: LeaseRecord) -> LeaseRecord:
+        """Store it, and return it with its version; raises Conflict when there is one."""
+        ...
+
+    async def update(self, record: LeaseRecord) -> LeaseRecord:
+        """Replace exactly the version that `record` names. Raises Conflict or NotFound."""
         ...
 
 

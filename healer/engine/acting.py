@@ -16,7 +16,7 @@ from healer.domain.verdict import Allow, Reason
 from healer.engine.deciding import Go
 from healer.engine.effects import action_of, context_of, effect, intent_fact, no_effect
 from healer.engine.evidence import capture
-from healer.engine.lease import hold
+from healer.engine.lease import Lease, cover
 from healer.engine.resting import planned_facts, text_of
 from healer.engine.world import World
 from healer.errors import HealerError, Refused
@@ -47,9 +47,9 @@ async def act(world: World, go: Go) -> Claim:
             before = await action.prepare(context, params, go.seen)
     except (HealerError, TimeoutError) as error:
         return await no_effect(world, claim, run, step, error)
-    lease = await hold(world, claim, step)
+    lease = cover(world, step)
     try:
-        claim, run = await _intend(world, go, step, before)
+        claim, run = await _intend(world, go, step, before, lease)
     except LockTaken as taken:
         return await _stand_back(world, claim, run, Reason.TARGET_LOCKED, str(taken), None)
     except BudgetShort as short:
@@ -74,9 +74,9 @@ def _condition_holds(world: World, step: PlannedStep, episode: Episode, seen: Ob
 
 
 async def _intend(
-    world: World, go: Go, step: PlannedStep, before: dict[str, Any]
+    world: World, go: Go, step: PlannedStep, before: dict[str, Any], lease: Lease
 ) -> tuple[Claim, Run]:
-    """Make the intent durable together with its lock and what it costs."""
+    """Make the intent durable together with its lock, its lease and what it costs."""
     now = world.clock.now()
     first = not go.run.steps
     run, record = ladder.intend(go.run, before, now)
@@ -107,6 +107,7 @@ async def _intend(
         spends=spends(run.plan, step) if real and not ladder.paid(go.run) else (),
         approval=go.approval if first else None,
         playbook_text=text_of(go.playbook),
+        lease_seconds=lease.length,
     )  # fmt: skip
     return await world.commit(go.claim, change), run
 

@@ -223,6 +223,22 @@ async def test_renew_extends_only_what_is_ours(store: Store) -> None:
     assert await store.renew([mine, lost], START + 41, 30.0) == {mine.episode.id}
 
 
+async def test_a_change_may_extend_the_lease_and_never_cuts_it(
+    store: Store, clock: FakeClock
+) -> None:
+    """A change that asks for a longer lease has it on disk with itself; a shorter one is kept."""
+    [held] = await claimed(store, "a")
+    clock.advance(10.0)
+    held = await store.commit(held, Change(held.episode, lease_seconds=60.0))
+    assert held.lease_until == pytest.approx(START + 70, abs=5)
+    held = await store.commit(held, Change(held.episode, lease_seconds=5.0))
+    assert held.lease_until == pytest.approx(START + 70, abs=5)
+    assert await store.claim("other", START + 60, 30.0, 10) == []
+    assert await store.next_due() == pytest.approx(held.lease_until)
+    [taken] = await store.claim("other", START + 80, 30.0, 10)
+    assert taken.epoch > held.epoch
+
+
 async def test_concurrent_claims_never_share_an_episode(store: Store) -> None:
     """Many workers that claim at once get every episode exactly once."""
     await opened(store, *(f"pod-{number}" for number in range(30)))

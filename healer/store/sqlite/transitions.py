@@ -72,6 +72,8 @@ def commit(connection: sqlite3.Connection, held: Claim, change: Change, now: flo
         raise _fenced(held, row)
     doc, _, _, lease_until, wake_at = row
     episode = _merge(change.episode, decode_episode(doc))
+    if change.lease_seconds:
+        lease_until = max(lease_until, now + change.lease_seconds)
     if change.release:
         lease_until = 0.0
         if wake_at is not None and wake_at < episode.next_at:
