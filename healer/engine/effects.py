@@ -95,8 +95,9 @@ async def effect(
     except (HealerError, TimeoutError) as error:
         world.crash.reach("after:effect")
         problem = TimedOut(str(error)) if isinstance(error, TimeoutError) else error
-        if problem.may_have_happened:
+        if problem.may_have_happened or again:
             # The intent stays open: the next look goes through the same lookup as after a crash.
+            # A repetition that had no effect says nothing about the request that it repeated.
             episode = replace(
                 claim.episode,
                 next_at=world.clock.now() + ladder.RETRY_BASE_SECONDS,

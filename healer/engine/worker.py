@@ -214,7 +214,7 @@ async def _escalate(world: World, claim: Claim) -> Claim:
         reason=run.reason,
         detail=_ended(run, claim.episode.detail),
         updated_at=now,
-        next_at=now + _FAR_SECONDS,
+        next_at=now + _FAR_SECONDS if claim.episode.firing else now,
     )
     messages = telling.failed(world, episode, run, now)
     fact = Fact(
