@@ -1,12 +1,12 @@
 """Everything the engine works with, handed in once by the composition root."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from healer.actions.contract import Action
 from healer.domain.episode import Episode
-from healer.domain.journal import Fact
+from healer.domain.journal import Fact, FactKind
 from healer.domain.pause import Pause
 from healer.domain.playbook import Mode, Playbook
 from healer.domain.protection import Protection
@@ -15,6 +15,9 @@ from healer.kernel.clock import Clock
 from healer.kernel.crashpoints import NO_CRASH, CrashPoints
 from healer.ports import Alerts, Change, Claim, Cluster, Http, Metrics, Store
 from healer.probes.contract import Probe
+
+#: What tells of an effect: its epoch is kept.
+_EFFECTS = frozenset({FactKind.INTENT, FactKind.OUTCOME})
 
 
 class Listener(Protocol):
@@ -71,7 +74,12 @@ class World:
     crash: CrashPoints = NO_CRASH
 
     async def commit(self, claim: Claim, change: Change) -> Claim:
-        """Make a change durable, then tell the listeners."""
+        """Make a change durable, then tell the listeners.
+
+        Who began and ended an effect, and under which epoch, is kept with it: so that a history
+        can be checked for what was written by somebody who had lost the claim.
+        """
+        change = replace(change, facts=tuple(_signed(fact, claim) for fact in change.facts))
         after = await self.store.commit(claim, change)
         if change.facts:
             for listener in self.listeners:
@@ -82,3 +90,9 @@ class World:
         """Who can say whether this episode's alert fires."""
         kind, slash, _ = episode.source.partition("/")
         return self.levels.get(kind + slash)
+
+
+def _signed(fact: Fact, claim: Claim) -> Fact:
+    if fact.kind not in _EFFECTS:
+        return fact
+    return replace(fact, data={**fact.data, "epoch": claim.epoch, "owner": claim.owner})
