@@ -1,4 +1,4 @@
-"""A private PostgreSQL for tests: its own data folder, a Unix socket, and nothing on the network."""
+"""A private PostgreSQL for tests: its own data folder, a Unix socket, nothing on the network."""
 
 from tests.postgres.pooler import Pooler
 from tests.postgres.server import Server, shared

@@ -8,12 +8,13 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
+
 from functools import cache
 from pathlib import Path
 from typing import Self
 
 from tests.bed.errors import BedError
+from tests.bed.waiting import now, pause
 from tests.postgres.programs import pgbouncer, unprivileged
 from tests.postgres.server import USER, Server, shared
 
@@ -76,12 +77,12 @@ class Pooler:
             user=self._user, extra_groups=[] if self._user else None,
             env={**os.environ, **self._programs.environment},
         )  # fmt: skip
-        deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline and self._process.poll() is None:
+        deadline = now() + _PATIENCE
+        while now() < deadline and self._process.poll() is None:
             with socket.socket(socket.AF_UNIX) as probe:
                 if probe.connect_ex(str(self.folder / f".s.PGSQL.{_PORT}")) == 0:
                     return
-            time.sleep(0.01)
+            pause(0.01)
         log = self.folder / "pgbouncer.log"
         raise BedError(f"pgbouncer did not start: {log.read_text() if log.exists() else 'no log'}")
 

@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
+
 from collections import deque
 from functools import cache
 from pathlib import Path
 from typing import Literal, Self
 
 from tests.bed.errors import BedError
+from tests.bed.waiting import now, pause
 from tests.postgres.programs import postgres, unprivileged
 
 StopMode = Literal["smart", "fast", "immediate", "kill"]
@@ -177,15 +178,15 @@ class Server:
             raise BedError(f"{program} failed: {done.stderr.strip()[-800:]}")
 
     def _await_ready(self) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = now() + _PATIENCE
         state = self._data / "postmaster.pid"
-        while time.monotonic() < deadline:
+        while now() < deadline:
             if not self.running:
                 break
             lines = state.read_text().splitlines() if state.exists() else []
             if len(lines) > 7 and lines[0] == str(self.pid) and lines[7].strip() == "ready":
                 return
-            time.sleep(0.01)
+            pause(0.01)
         raise BedError(f"PostgreSQL did not start: {self._log.read_text()[-1500:]}")
 
     def _all(self) -> list[int]:
