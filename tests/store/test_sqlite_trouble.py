@@ -1,15 +1,13 @@
 """What the embedded journal does when the disk is full, slow, broken or in someone else's hands."""
 
 import asyncio
-import ctypes
 import gc
-import os
 import resource
 import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from healer.store.sqlite import SqliteStore
 from healer.store.sqlite.file import open_writer, prepare
 from healer.store.sqlite.writer import Writer
 from healer.testing.clock import START, FakeClock
+from tests.store.disks import small_disk
 from tests.store.values import alert, opened
 
 
@@ -63,21 +62,6 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     made = await patient(tmp_path / "j.db")
     yield made
     await made.close()
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs root")
-    folder.mkdir()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"tmpfs", os.fsencode(folder), b"tmpfs", 0, b"size=4m") != 0:
-        pytest.skip(f"mounting a small tmpfs: {os.strerror(ctypes.get_errno())}")
-    try:
-        yield folder
-    finally:
-        assert libc.umount(os.fsencode(folder)) == 0
 
 
 async def _quickest_refusal(store: SqliteStore, one: Alert, why: str) -> float:
