@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from healer.domain.run import Run, StepRecord
 from healer.errors import Conflict
-from healer.store.sqlite.rows import decode_run, encode, encode_run, with_steps
+from healer.store.rows import decode_run, encode, encode_run, with_steps
 from healer.store.sqlite.statements import SQL
 
 

@@ -2,37 +2,26 @@
 
 import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from healer.store import sql_files
+
 _HERE = Path(__file__).parent
-_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _VALUES = re.compile(r"^VALUES (\(.*\))$", re.MULTILINE)
 #: SQLite's own limit is 32,766 parameters a statement (since 3.32); this leaves room.
 _MOST_PARAMETERS = 8192
 
 
-def _parse(text: str) -> Mapping[str, str]:
-    parts = _NAME.split(text)
-    names = parts[1::2]
-    if len(names) != len(set(names)):
-        raise ValueError("queries.sql names a statement twice; give each its own name")
-    return {name: body.strip() for name, body in zip(names, parts[2::2], strict=True)}
-
-
 #: Every statement of `queries.sql` by name.
-SQL = _parse((_HERE / "queries.sql").read_text(encoding="utf-8"))
+SQL = sql_files.statements(_HERE / "queries.sql")
 
 
 def migrations() -> tuple[tuple[int, str], ...]:
     """All migrations as (number, SQL), in order, numbered from 1 without a gap."""
-    files = sorted((_HERE / "migrations").glob("[0-9]*.sql"))
-    found = tuple((int(file.name[:4]), file.read_text(encoding="utf-8")) for file in files)
-    if [number for number, _ in found] != list(range(1, len(found) + 1)):
-        raise ValueError(f"migrations must be numbered from 1 without a gap: {files}")
-    return found
+    return sql_files.migrations(_HERE / "migrations")
 
 
 def split(script: str) -> list[str]:

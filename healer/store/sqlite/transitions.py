@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from healer.domain.budget import Bucket, Short, Spend, take
-from healer.domain.episode import Episode, EpisodeState
-from healer.domain.journal import Fact, FactKind
+from healer.domain.episode import EpisodeState
 from healer.domain.run import Run
 from healer.domain.target import TargetRef
-from healer.errors import Fenced
 from healer.ports import BudgetShort, Change, Claim, LockTaken
+from healer.store.rows import decode_episode, encode, encode_episode
 from healer.store.sqlite import chain, runs
-from healer.store.sqlite.rows import decode_episode, encode, encode_episode
 from healer.store.sqlite.statements import SQL
+from healer.store.transition import fenced, merge, took_over
 
 
 def claim(
@@ -34,17 +33,7 @@ def claim(
     for id_, before, epoch, doc in rows:
         claims.append(Claim(decode_episode(doc), active.get(id_), owner, epoch + 1, until))
         if before and before != owner:
-            run = active.get(id_)
-            facts.append(
-                Fact(
-                    FactKind.TOOK_OVER,
-                    now,
-                    episode_id=id_,
-                    run_id=run.id if run else "",
-                    detail=f"{owner} took over what {before} left",
-                    data={"from": before, "to": owner, "epoch": epoch + 1},
-                )
-            )
+            facts.append(took_over(id_, active.get(id_), before, owner, epoch + 1, now))
     chain.append(connection, facts)
     return claims
 
@@ -69,9 +58,9 @@ def commit(connection: sqlite3.Connection, held: Claim, change: Change, now: flo
         raise ValueError(f"the claim is on {id_}, the change on {change.episode.id}")
     row = connection.execute(SQL["commit_look"], (id_,)).fetchone()
     if row is None or row[1] != held.owner or row[2] != held.epoch:
-        raise _fenced(held, row)
+        raise fenced(held, *(row[1:3] if row else ("", 0)))
     doc, _, _, lease_until, wake_at = row
-    episode = _merge(change.episode, decode_episode(doc))
+    episode = merge(change.episode, decode_episode(doc))
     if change.lease_seconds:
         lease_until = max(lease_until, now + change.lease_seconds)
     if change.release:
@@ -96,7 +85,7 @@ def commit(connection: sqlite3.Connection, held: Claim, change: Change, now: flo
         ),
     )
     if written.rowcount != 1:
-        raise _fenced(held, row)
+        raise fenced(held, *(row[1:3] if row else ("", 0)))
     _locks(connection, held, change, now)
     for spend in change.spends:
         _pay(connection, spend, now)
@@ -107,26 +96,6 @@ def commit(connection: sqlite3.Connection, held: Claim, change: Change, now: flo
     else:
         run = runs.unfinished(connection, [id_]).get(id_)
     return Claim(episode, run, "" if change.release else held.owner, held.epoch, lease_until)
-
-
-def _fenced(held: Claim, row: tuple[object, ...] | None) -> Fenced:
-    who = "nobody" if row is None or not row[1] else f"{row[1]} (epoch {row[2]})"
-    return Fenced(
-        f"{held.episode.id} is no longer {held.owner}'s (epoch {held.epoch}): {who} has it; "
-        "stop and write nothing more"
-    )
-
-
-def _merge(change: Episode, stored: Episode) -> Episode:
-    """The worker's view, with what `fold` alone may say: whether, since when and how it fires."""
-    return replace(
-        change,
-        firing=stored.firing,
-        ends_at=stored.ends_at,
-        end_inferred=stored.end_inferred,
-        last_seen_at=stored.last_seen_at,
-        annotations=stored.annotations,
-    )
 
 
 def _locks(connection: sqlite3.Connection, held: Claim, change: Change, now: float) -> None:

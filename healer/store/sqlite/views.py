@@ -10,8 +10,7 @@ from healer.domain.pause import Pause
 from healer.domain.run import Run
 from healer.domain.storm import Flow
 from healer.ports import EpisodeFilter, Ledger, LedgerQuery, Message
-from healer.store.sqlite import runs
-from healer.store.sqlite.rows import (
+from healer.store.rows import (
     decode_any,
     decode_approval,
     decode_episode,
@@ -20,6 +19,7 @@ from healer.store.sqlite.rows import (
     decode_sealed,
     encode,
 )
+from healer.store.sqlite import runs
 from healer.store.sqlite.statements import SQL
 
 _SHORTEST_PREFIX = 6
