@@ -19,11 +19,16 @@ from healer.domain.verdict import Reason
 from healer.engine import telling
 from healer.engine.lease import Lease
 from healer.engine.world import World
-from healer.errors import Conflict, HealerError, Refused, TemporaryError, TimedOut
+from healer.errors import Conflict, HealerError, NotFound, Refused, TemporaryError, TimedOut
 from healer.kernel.running import acting_for
 from healer.ports import Change, Claim
 
 _log = logging.getLogger(__name__)
+
+#: An open intent is looked up again at least this often. Seconds.
+LOOK_MAX_SECONDS = 30.0
+#: What a server asks us to wait is kept to, up to this: nobody puts healer off for a day. Seconds.
+TOLD_MAX_SECONDS = 300.0
 
 
 def action_of(world: World, step: PlannedStep) -> tuple[Action, Any]:
@@ -80,7 +85,10 @@ async def effect(
     *,
     again: bool = False,
 ) -> Claim:
-    """The effect itself. Failed without effect is settled; what may have happened stays open."""
+    """The effect itself. Failed without effect is settled; what may have happened stays open.
+
+    Raises Conflict or NotFound for a repetition (`again`) that met another object.
+    """
     if not lease.lasts(world.clock):
         late = TemporaryError("the lease on the episode was too short by then; nothing was done")
         if again:
@@ -95,20 +103,36 @@ async def effect(
     except (HealerError, TimeoutError) as error:
         world.crash.reach("after:effect")
         problem = TimedOut(str(error)) if isinstance(error, TimeoutError) else error
+        if again and isinstance(problem, Conflict | NotFound):
+            raise
         if problem.may_have_happened or again:
-            # The intent stays open: the next look goes through the same lookup as after a crash.
             # A repetition that had no effect says nothing about the request that it repeated.
-            episode = replace(
-                claim.episode,
-                next_at=world.clock.now() + ladder.RETRY_BASE_SECONDS,
-                detail=f"{step.action}: {problem}; looking whether it happened",
-            )
-            return await world.commit(claim, Change(episode, run=run, release=True))
+            return await still_open(world, claim, run, step, problem)
         return await no_effect(world, claim, run, step, problem)
     world.crash.reach("after:effect")
     if world.options.dry_run and applied.outcome is Outcome.APPLIED:
         applied = replace(applied, outcome=Outcome.DRY_RUN)
     return await settle(world, claim, run, step, applied)
+
+
+async def still_open(
+    world: World, claim: Claim, run: Run, step: PlannedStep, problem: Exception
+) -> Claim:
+    """The intent stays open: the next look goes through the same lookup as after a crash.
+
+    The older the intent, the longer until then.
+    """
+    now = world.clock.now()
+    record = run.open_step
+    age = now - record.intent_at if record is not None else 0.0
+    wait = min(max(age, ladder.RETRY_BASE_SECONDS), LOOK_MAX_SECONDS)
+    told = getattr(problem, "retry_after", None) or 0.0
+    episode = replace(
+        claim.episode,
+        next_at=now + max(wait, min(told, LOOK_MAX_SECONDS)),
+        detail=f"{step.action}: {problem}; looking whether it happened",
+    )
+    return await world.commit(claim, Change(episode, run=run, release=True))
 
 
 async def settle(
@@ -201,10 +225,10 @@ async def no_effect(
         episode = replace(claim.episode, detail=outcome.detail, updated_at=now, next_at=now)
         return await world.commit(claim, Change(episode, run=run, step=record, facts=(fact,)))
     run, at = later
-    told = getattr(error, "retry_after", None)
+    told = min(getattr(error, "retry_after", None) or 0.0, TOLD_MAX_SECONDS)
     episode = replace(
         claim.episode, state=EpisodeState.RUNNING, detail=outcome.detail, updated_at=now,
-        next_at=max(at, now + told) if told else at,
+        next_at=max(at, now + told),
     )  # fmt: skip
     change = Change(episode, run=run, step=record, facts=(fact,), release=True)
     return await world.commit(claim, change)

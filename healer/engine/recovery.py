@@ -2,6 +2,10 @@
 
 It is repeated only when it is certainly not there or the identical request is harmless, and every
 guard still allows it. Otherwise its outcome is unknown, and a person decides.
+
+That it is not there yet does not mean that it never comes: what was sent may wait in a server that
+was frozen, or on a slow way. So what is idempotent is first repeated unchanged, under its old key:
+whichever of the two arrives second changes nothing.
 """
 
 import asyncio
@@ -13,13 +17,13 @@ from healer.domain.guard import decide
 from healer.domain.outcome import Applied, Outcome
 from healer.domain.run import Run, StepRecord
 from healer.domain.verdict import Effect, Reason
-from healer.engine.effects import action_of, context_of, effect, no_effect, settle
+from healer.engine.effects import action_of, context_of, effect, no_effect, settle, still_open
 from healer.engine.lease import hold
 from healer.engine.resting import blocked
 from healer.engine.survey import survey
 from healer.engine.undoing import undo
 from healer.engine.world import World
-from healer.errors import HealerError, Refused, TemporaryError
+from healer.errors import Conflict, HealerError, NotFound, Refused, TemporaryError
 from healer.ports import Change, Claim
 
 _log = logging.getLogger(__name__)
@@ -62,6 +66,10 @@ async def look_up(world: World, claim: Claim, run: Run) -> Claim:
     if presence is Presence.APPLIED:
         done = Applied(Outcome.APPLIED, f"{step.action}: found in place by looking it up")
         return await settle(world, claim, run, step, done)
+    if presence is Presence.NOT_APPLIED and step.idempotent and not record.undo:
+        repeated = await _repeat(world, claim, run, record)
+        if repeated is not None:
+            return repeated
     if presence is Presence.NOT_APPLIED:
         never = TemporaryError(f"{record.key} was looked up and never happened")
         return await no_effect(world, claim, run, step, never)
@@ -96,4 +104,29 @@ async def _repeat(world: World, claim: Claim, run: Run, record: StepRecord) -> C
         if allow is None:
             return None
     lease = await hold(world, claim, step)
-    return await effect(world, claim, run, step, action, params, record, lease, again=True)
+    try:
+        return await effect(world, claim, run, step, action, params, record, lease, again=True)
+    except (Conflict, NotFound) as error:
+        return await _overtaken(world, claim, run, record, error)
+
+
+async def _overtaken(
+    world: World, claim: Claim, run: Run, record: StepRecord, error: HealerError
+) -> Claim:
+    """The object is another one by now, so what was sent before cannot arrive any more either.
+
+    One more look says whether it had.
+    """
+    step = run.plan.steps[record.step]
+    action, params = action_of(world, step)
+    context = replace(context_of(world, run, step, record.intent_at), key=record.key)
+    presence = Presence.UNKNOWN
+    if step.probeable:
+        try:
+            async with asyncio.timeout(step.timeout_seconds):
+                presence = await action.probe(context, params, step.target, record.precondition)
+        except (HealerError, TimeoutError) as again:
+            _log.warning("lookup failed", extra={"run": run.id, "error": str(again)})
+    if presence is Presence.NOT_APPLIED:
+        return await no_effect(world, claim, run, step, error)
+    return await still_open(world, claim, run, step, error)
