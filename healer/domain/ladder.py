@@ -17,6 +17,7 @@ from healer.domain.plan import Plan, PlannedStep, idempotency_key, run_id
 from healer.domain.playbook import OnUnknown, UndoRule
 from healer.domain.run import Phase, Run, StepRecord
 from healer.domain.verdict import Reason
+from healer.kernel.ids import digest
 
 #: Attempts at one rung whose failures were certainly without effect.
 MAX_ATTEMPTS = 4
@@ -169,10 +170,16 @@ def next_rung(run: Run, reason: Reason, now: float) -> Run:
 
 
 def retry_later(run: Run, now: float) -> tuple[Run, float] | None:
-    """The run again before its rung, and when to try; None when attempts are used up."""
+    """The run again before its rung, and when to try; None when attempts are used up.
+
+    Each wait is twice the last, and up to half longer: by how much is each run's own, so that many
+    that failed together do not come back together.
+    """
     if run.attempt + 1 >= MAX_ATTEMPTS:
         return None
     wait = min(RETRY_BASE_SECONDS * 2**run.attempt, RETRY_MAX_SECONDS)
+    spread = int(digest(run.id, str(run.rung), str(run.attempt))[:8], 16) / 0x1_0000_0000
+    wait *= 1 + spread / 2
     return replace(run, phase=Phase.GUARD, attempt=run.attempt + 1), now + wait
 
 

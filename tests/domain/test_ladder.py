@@ -92,6 +92,22 @@ def test_a_new_attempt_has_a_new_identity() -> None:
     assert first.key != second.key
 
 
+def test_runs_that_failed_together_do_not_come_back_together() -> None:
+    """Waits double, each is up to half longer by a share of the run's own, and none is shorter."""
+    waits = []
+    for number in range(50):
+        run = replace(ladder.begin(a_plan(*TWO), 1, START), id=f"run-{number}")
+        for attempt in range(ladder.MAX_ATTEMPTS - 1):
+            later = ladder.retry_later(run, 0.0)
+            assert later is not None
+            run = later[0]
+            base = ladder.RETRY_BASE_SECONDS * 2**attempt
+            assert base <= later[1] <= 1.5 * base
+            waits.append(later[1] / base)
+    assert len(set(waits)) == len(waits)
+    assert max(waits) - min(waits) > 0.45
+
+
 @given(st.lists(st.sampled_from([*Recovery, *Outcome, "fail"]), max_size=60))
 def test_every_run_ends_whatever_happens(events: list[Recovery | Outcome | str]) -> None:
     """No sequence of outcomes and looks does more than MAX_ATTEMPTS effects at one rung."""
