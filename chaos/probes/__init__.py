@@ -1,0 +1,1 @@
+"""Probes for the Chaos Toolkit: they look and change nothing."""
