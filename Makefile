@@ -6,10 +6,10 @@ STAMP  := $(VENV)/.stamp-$(shell cat requirements/dev.txt pyproject.toml 2>/dev/
 NODES  ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle schema lock clean
+.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle chaos-experiments chaos-staging schema lock clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv from the locked dependencies
 
@@ -55,6 +55,12 @@ bench-react: setup ## webhook to patch at the API server: latency against its ba
 
 bench-idle: setup ## processor time and memory while nothing is wrong, against their bars
 	@$(BIN)/python -m bench.idle
+
+chaos-experiments: setup ## the chaos experiments with their control runs on the test bed (minutes)
+	@$(BIN)/python -m tests.chaos $(if $(SECONDS_BUDGET),--seconds $(SECONDS_BUDGET)) $(if $(ONLY),--only $(ONLY))
+
+chaos-staging: setup ## the same against CONTEXT=..., as SITE=chaos-site.yaml describes it (docs/chaos.md)
+	@$(BIN)/python -m chaos run --context "$(CONTEXT)" $(if $(SITE),--site $(SITE)) $(if $(ONLY),--only $(ONLY))
 
 schema: setup ## write playbooks/playbook.schema.json again
 	@$(BIN)/python -m healer.playbook_yaml.schema

@@ -81,7 +81,7 @@ def table(campaign: Campaign) -> str:
         times = verdict.times
         rows.append((
             result.experiment.name, verdict.status, verdict.credit, _s(times.deviated),
-            _s(times.alert), _s(times.action), _s(times.returned),
+            _s(times.alert, "-"), _s(times.action, "-"), _s(times.returned),
             _s(beside.returned) if verdict.control else "", str(len(verdict.actions)),
         ))  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
@@ -95,5 +95,5 @@ def table(campaign: Campaign) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _s(seconds: float | None) -> str:
-    return "never" if seconds is None else f"{seconds:.1f} s"
+def _s(seconds: float | None, missing: str = "never") -> str:
+    return missing if seconds is None else f"{seconds:.1f} s"
