@@ -6,10 +6,12 @@ close. A kill at any instruction is as good: everything is in the journal.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
+import platform
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -18,6 +20,7 @@ from healer.clients.assembly import (
     open_alertmanager,
     open_cluster,
     open_http,
+    open_leases,
     open_notifiers,
     open_prometheus,
 )
@@ -26,6 +29,7 @@ from healer.domain.playbook import Mode
 from healer.domain.protection import Protection
 from healer.engine import telling
 from healer.engine.announcer import Announcer
+from healer.engine.election import Elector, Timing
 from healer.engine.intake import Intake
 from healer.engine.outbox import Outbox
 from healer.engine.sources.conditions import Conditions as ConditionSource
@@ -42,7 +46,7 @@ from healer.kernel.tasks import Progress, keep
 from healer.logs import RunLog
 from healer.playbook_yaml import PlaybookLibrary, Registry
 from healer.playbook_yaml.library import POLL_SECONDS
-from healer.ports import Cluster, Notifier, Store
+from healer.ports import Cluster, Leases, Notifier, Store
 from healer.probes.registry import PROBES
 from healer.settings import Settings
 from healer.store.sqlite import SqliteStore
@@ -60,7 +64,12 @@ DRAIN_SECONDS = 20.0
 #: How often open failures are posted to Alertmanager again. Seconds.
 REMIND_SECONDS = 60.0
 #: Loops report at least this often, or `/healthz` fails. Seconds.
-_PROMISES = {"intake": 15.0, "worker": 15.0, "outbox": 60.0, "leases": 60.0, "playbooks": 60.0}
+_PROMISES = {
+    "intake": 15.0, "worker": 15.0, "outbox": 60.0, "leases": 60.0, "playbooks": 60.0,
+    "election": 60.0,
+}  # fmt: skip
+
+Round = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -77,6 +86,8 @@ class App:
     progress: Progress
     loops: list[asyncio.Task[None]]
     stopping: asyncio.Event
+    elector: Elector | None = None  #: None: a single replica, which always leads
+    terms: tuple[asyncio.Task[None], ...] = ()  #: the election's loops
 
     @property
     def ports(self) -> dict[str, int]:
@@ -93,14 +104,22 @@ class App:
         _log.info("draining", extra={"in_flight": self.worker.in_flight})
         self.webhook.drain()
         self.health.drain()
-        await self.webhook.idle()
-        await self.worker.drain(DRAIN_SECONDS)
-        for loop in self.loops:
-            loop.cancel()
-        await asyncio.gather(*self.loops, return_exceptions=True)
-        for server in self.servers.values():
-            await server.stop()
+        await asyncio.gather(self._resign(), self._answer(), self.worker.drain(DRAIN_SECONDS))
+        await _end(self.loops)
+        await asyncio.gather(*(server.stop() for server in self.servers.values()))
         self.webhook.close()
+
+    async def _answer(self) -> None:
+        """Let the deliveries that are being answered have their answer."""
+        with contextlib.suppress(TimeoutError):  # its sender gets none, and sends again
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self.webhook.idle()
+
+    async def _resign(self) -> None:
+        """Stop leading, and let another replica lead at once."""
+        await _end(self.terms)
+        if self.elector is not None:
+            await self.elector.release()
 
 
 async def run(settings: Settings) -> None:
@@ -125,6 +144,7 @@ async def start(
     store: Store | None = None,
     cluster: Cluster | None = None,
     notifiers: Mapping[str, Notifier] | None = None,
+    leases: Leases | None = None,
 ) -> App:
     """Build and start everything; parts handed in replace the ones that settings describe.
 
@@ -132,6 +152,7 @@ async def start(
     """
     clock = clock or SystemClock()
     world = await _world(settings, stack, clock, store, cluster)
+    elector = await _elector(settings, stack, world, leases)
     library = PlaybookLibrary(settings.playbooks.paths, Registry(ACTIONS, PROBES))
     world.playbooks = library.current
     if notifiers is None:
@@ -139,7 +160,7 @@ async def start(
             settings, stack, clock, alerts=world.alerts,
             open_notices=lambda: telling.still_open(world),
         )  # fmt: skip
-    return await _start(settings, world, library, notifiers)
+    return await _start(settings, world, library, notifiers, elector)
 
 
 async def _world(
@@ -163,7 +184,7 @@ async def _world(
         actions=ACTIONS,
         probes=PROBES,
         playbooks=tuple,
-        owner=random_id("healer"),
+        owner=random_id(platform.node().lower() or "healer"),
         metrics=await open_prometheus(settings, stack, clock),
         alerts=await open_alertmanager(settings, stack, clock),
         http=await open_http(settings, stack, clock),
@@ -171,6 +192,21 @@ async def _world(
         local_pauses=switch.pauses,
         crash=crash,
     )
+
+
+async def _elector(
+    settings: Settings, stack: AsyncExitStack, world: World, leases: Leases | None
+) -> Elector | None:
+    """Takes part in the election; None where there is no other replica, which then always leads."""
+    wanted = settings.election
+    if not wanted.enabled:
+        return None
+    timing = Timing(wanted.lease_seconds, wanted.renew_deadline_seconds, wanted.retry_seconds)
+    if leases is None:
+        leases = await open_leases(settings, stack, world.clock, timing.call_seconds)
+    elector = Elector(leases, world.clock, world.owner, timing)
+    world.term, world.cut_off = elector.term, elector.cut_off
+    return elector
 
 
 def _options(settings: Settings) -> EngineOptions:
@@ -193,7 +229,11 @@ def _options(settings: Settings) -> EngineOptions:
 
 
 async def _start(
-    settings: Settings, world: World, library: PlaybookLibrary, notifiers: Mapping[str, Notifier]
+    settings: Settings,
+    world: World,
+    library: PlaybookLibrary,
+    notifiers: Mapping[str, Notifier],
+    elector: Elector | None,
 ) -> App:
     clock = world.clock
     progress = Progress(clock)
@@ -213,22 +253,21 @@ async def _start(
     poller = Poller(world, level, intake.wake)
     watched = ConditionSource(world, progress, intake.wake)
     world.levels["condition/"] = watched
-    rounds: dict[str, Callable[[], Awaitable[None]]] = {
+    rounds: dict[str, Round] = {
         "intake": intake.round,
         "worker": worker.round,
         "leases": worker.renew,
         "outbox": Outbox(world, notifiers).round,
         "conditions": watched.round,
-        "events": announcer.round,
         "lag": LagSampler(clock, instruments).round,
-        "reminders": lambda: _remind(notifiers, clock),
     }
+    led: dict[str, Round] = {"reminders": lambda: _remind(notifiers, clock)}
     if world.alerts is not None or world.metrics is not None:
-        rounds["poller"] = poller.round
+        led["poller"] = poller.round
     if world.metrics is not None:
         queries = Queries(world, world.metrics, intake.wake)
         world.levels["query/"] = queries
-        rounds["queries"] = queries.round
+        led["queries"] = queries.round
     webhook = Webhook(
         world.store, clock, sources=settings.sources, limits=settings.limits,
         instruments=instruments, conditions=conditions, on_accepted=intake.wake,
@@ -237,12 +276,15 @@ async def _start(
     health = Health(
         world.store, clock, progress, instruments=instruments, conditions=conditions,
         playbooks=lambda: len(library.current()), local_pauses=world.local_pauses,
-        metrics_token_files=settings.listen.health.metrics_token_files,
+        metrics_token_files=settings.listen.health.metrics_token_files, term=world.term,
     )  # fmt: skip
     api = Api(
         world.store, clock, progress, people=settings.people, conditions=conditions,
         playbooks=world.playbooks, local_pauses=world.local_pauses, on_change=worker.wake,
-        about={"owner": world.owner, "dry_run": settings.dry_run},
+        about=lambda: {
+            "owner": world.owner, "dry_run": settings.dry_run, "leads": bool(world.term()),
+            "leader": elector.holder if elector is not None else world.owner,
+        },
     )  # fmt: skip
     servers = {
         "webhook": await Server.start(
@@ -251,11 +293,20 @@ async def _start(
         "api": await Server.start(api.application(), settings.listen.api, clock, "api"),
         "health": await Server.start(health.application(), settings.listen.health, clock, "health"),
     }
-    loops = [
-        _loop(name, body, progress, clock, _PROMISES.get(name, 180.0))
-        for name, body in rounds.items()
-        if name != "events"
-    ]
+
+    def begin(some: Mapping[str, Round]) -> list[asyncio.Task[None]]:
+        return [
+            _loop(name, body, progress, clock, _PROMISES.get(name, 180.0))
+            for name, body in some.items()
+        ]
+
+    terms: list[asyncio.Task[None]] = []
+    if elector is None:
+        rounds |= led
+    else:
+        terms = begin({"election": elector.round})
+        terms.append(asyncio.create_task(elector.serve_terms(lambda: begin(led))))
+    loops = begin(rounds)
     # Events are posted when there are any: nothing to report, so no promise.
     loops.append(asyncio.create_task(keep("events", announcer.round, clock=clock)))
     loops.append(
@@ -266,8 +317,9 @@ async def _start(
     )  # fmt: skip
     progress.expect("playbooks", _PROMISES["playbooks"])
     return App(
-        settings, world, worker, intake, webhook, health, servers, progress, loops, asyncio.Event()
-    )
+        settings, world, worker, intake, webhook, health, servers, progress, loops, asyncio.Event(),
+        elector, tuple(terms),
+    )  # fmt: skip
 
 
 async def _remind(notifiers: Mapping[str, Notifier], clock: Clock) -> None:
@@ -279,7 +331,7 @@ async def _remind(notifiers: Mapping[str, Notifier], clock: Clock) -> None:
 
 
 def _loop(
-    name: str, body: Callable[[], Awaitable[None]], progress: Progress, clock: Clock, within: float
+    name: str, body: Round, progress: Progress, clock: Clock, within: float
 ) -> asyncio.Task[None]:
     """The loop as a supervised task whose every finished round is progress."""
     progress.expect(name, within)
@@ -288,7 +340,15 @@ def _loop(
         await body()
         progress.report(name)
 
-    return asyncio.create_task(keep(name, once, clock=clock), name=name)
+    task = asyncio.create_task(keep(name, once, clock=clock), name=name)
+    task.add_done_callback(lambda _: progress.forget(name))
+    return task
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _follow(

@@ -88,6 +88,8 @@ def status(remote: Remote, output: str) -> None:
         up = age(value["started_at"], value["now"])
         dry = ", dry run" if value.get("dry_run") else ""
         click.echo(f"healer {value['version']}, up {up}, {value['playbooks']} playbooks{dry}")
+        if not value.get("leads", True):
+            click.echo(f"  follows: {plain(value['leader']) or 'nobody known'} leads")
         for name, count in sorted(value["counts"].items()):
             if count and not name.startswith("fact_"):
                 click.echo(f"  {name}: {count}")

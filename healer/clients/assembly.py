@@ -4,7 +4,7 @@ from contextlib import AsyncExitStack
 
 from healer.clients.alertmanager import Alertmanager
 from healer.clients.http import OutgoingHttp
-from healer.clients.kube import KubeCluster
+from healer.clients.kube import KubeCluster, KubeLeases
 from healer.clients.notify.alertmanager import AlertmanagerNotifier, OpenNotices
 from healer.clients.notify.email import Email
 from healer.clients.notify.pagerduty import PagerDuty
@@ -34,6 +34,20 @@ async def open_cluster(settings: Settings, stack: AsyncExitStack, clock: Clock) 
     )
     stack.push_async_callback(cluster.close)
     return cluster
+
+
+async def open_leases(
+    settings: Settings, stack: AsyncExitStack, clock: Clock, timeout_seconds: float
+) -> KubeLeases:
+    """The election's Lease, on a connection of its own."""
+    where = settings.kubernetes
+    leases = await KubeLeases.open(
+        clock, where.own_namespace, settings.election.lease_name,
+        kubeconfig=str(where.kubeconfig or ""), context=where.context,
+        timeout_seconds=timeout_seconds,
+    )  # fmt: skip
+    stack.push_async_callback(leases.close)
+    return leases
 
 
 async def open_prometheus(

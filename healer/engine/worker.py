@@ -33,6 +33,10 @@ _log = logging.getLogger(__name__)
 IDLE_SECONDS = 1.0
 #: What is due and was not for this worker is asked for again after this. Seconds.
 FRUITLESS_SECONDS = 0.25
+#: What is due is left to other replicas for so long while only we cannot reach the API server.
+DEFER_SECONDS = 5.0
+#: A driven episode that is stopped has this long to let go. Seconds.
+STOP_SECONDS = 2.0
 #: State of an episode that only a person or its own recovery ends.
 _FAR_SECONDS = 86400.0
 
@@ -54,6 +58,7 @@ class Worker:
         self._nap = Nap(world.clock)
         self._busy: dict[str, _Drive] = {}
         self._draining = False
+        self._claiming = asyncio.Lock()
 
     def wake(self) -> None:
         """Something may be due."""
@@ -67,16 +72,24 @@ class Worker:
     async def round(self) -> None:
         """One look for due work: claim, start driving, and wait for a reason to look again."""
         world = self._world
-        free = world.options.concurrency - len(self._busy)
         claims: Sequence[Claim] = ()
-        if free > 0 and not self._draining:
-            until = world.clock.monotonic() + world.options.lease_seconds
-            claims = await world.store.claim(
-                world.owner, world.clock.now(), world.options.lease_seconds, free
-            )
-            for claim in claims:
-                self._start(claim, until)
+        async with self._claiming:
+            free = world.options.concurrency - len(self._busy)
+            if free > 0 and not self._draining and await self._may_claim():
+                until = world.clock.monotonic() + world.options.lease_seconds
+                claims = await world.store.claim(
+                    world.owner, world.clock.now(), world.options.lease_seconds, free
+                )
+                for claim in claims:
+                    self._start(claim, until)
         await self._rest(fruitless=not claims)
+
+    async def _may_claim(self) -> bool:
+        """Whoever cannot reach the API server takes only what nobody else has taken for a while."""
+        if not self._world.cut_off():
+            return True
+        due = await self._world.store.next_due()
+        return due is not None and self._world.clock.now() - due >= DEFER_SECONDS
 
     async def _rest(self, *, fruitless: bool) -> None:
         world = self._world
@@ -107,13 +120,11 @@ class Worker:
                 _log.warning("claimed again by ourselves", extra={"episode": episode_id})
                 before.task.cancel()
                 await asyncio.wait({before.task})
-            while True:
-                claim = drive.claim = await tick(self._world, claim)
-                if claim.owner == "":
-                    return
+            while claim.owner:
                 if self._draining:
                     await self._give_back(claim)
                     return
+                claim = drive.claim = await tick(self._world, claim)
         except Fenced:
             _log.info("another worker owns it now", extra={"episode": episode_id})
         except StoreUnavailable as error:
@@ -170,13 +181,24 @@ class Worker:
                 drive.task.cancel()
 
     async def drain(self, seconds: float) -> None:
-        """Claim nothing more, let every episode reach a place another worker can go on from."""
+        """Claim nothing more, let every episode reach a place another worker can go on from.
+
+        What has not after `seconds` is stopped: its lease runs out, and it is looked up.
+        """
         self._draining = True
-        tasks = [drive.task for drive in self._busy.values()]
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
-        for drive in list(self._busy.values()):
-            drive.task.cancel()
+        try:
+            async with asyncio.timeout(seconds):
+                async with self._claiming:  # what was just being claimed is given back too
+                    pass
+                while self._busy:
+                    await asyncio.wait({drive.task for drive in self._busy.values()})
+        except TimeoutError:
+            left = {drive.task for drive in self._busy.values()}
+            _log.warning("not handed over in time", extra={"episodes": sorted(self._busy)[:20]})
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=STOP_SECONDS)
 
 
 async def tick(world: World, claim: Claim) -> Claim:

@@ -72,6 +72,11 @@ class World:
     levels: dict[str, LevelSource] = field(default_factory=dict)  #: by source, or `query/` …
     local_pauses: Callable[[], Sequence[Pause]] = tuple  #: kill switches that need no database
     crash: CrashPoints = NO_CRASH
+    #: The number of our present term as leader, 0 while another leads (`engine.election`). A single
+    #: replica always leads. Polls remember it, and compare right before they write.
+    term: Callable[[], int] = lambda: 1
+    #: Whether the API server does not answer this replica, so that others should go first.
+    cut_off: Callable[[], bool] = lambda: False
 
     async def commit(self, claim: Claim, change: Change) -> Claim:
         """Make a change durable, then tell the listeners.

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from healer.settings.section import Seconds, Section
 
@@ -40,6 +40,36 @@ class Worker(Section):
     hold_page_seconds: Seconds = Field(
         default=60.0, description="A person is told of what is held back for this long."
     )
+
+
+class Election(Section):
+    """Which replica polls and evaluates triggers; all of them take alerts and act."""
+
+    enabled: bool | None = Field(
+        default=None,
+        description="Hold an election by a Lease. Unset: when the journal can be shared.",
+    )
+    lease_name: str = Field(
+        default="healer",
+        pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
+        description="The Lease's name, in `kubernetes.own_namespace`.",
+    )
+    lease_seconds: Seconds = Field(
+        default=15.0, ge=1.0, description="Others wait so long after its holder's last renewal."
+    )
+    renew_deadline_seconds: Seconds = Field(
+        default=10.0, description="A holder that could not renew for so long stops by itself."
+    )
+    retry_seconds: Seconds = Field(default=2.0, description="How often it is renewed.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Election":
+        if not self.lease_seconds > self.renew_deadline_seconds >= 2 * self.retry_seconds:
+            raise ValueError(
+                "lease_seconds must be more than renew_deadline_seconds, and that at least twice "
+                "retry_seconds"
+            )
+        return self
 
 
 class Autonomy(Section):

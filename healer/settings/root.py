@@ -4,7 +4,15 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from healer.settings.conduct import Autonomy, Log, Playbooks, Protected, StoreSettings, Worker
+from healer.settings.conduct import (
+    Autonomy,
+    Election,
+    Log,
+    Playbooks,
+    Protected,
+    StoreSettings,
+    Worker,
+)
 from healer.settings.listen import Limits, Listen, Person, Source
 from healer.settings.section import Name, Section
 from healer.settings.world import Alertmanager, Http, Kubernetes, Notifier, Prometheus
@@ -31,6 +39,7 @@ class Settings(Section):
     http: Http = Field(default=Http(), description="What playbooks may call.")
     limits: Limits = Field(default=Limits(), description="What one caller may ask.")
     worker: Worker = Field(default=Worker(), description="Who does the work.")
+    election: Election = Field(default=Election(), description="Which replica polls.")
     autonomy: Autonomy = Field(default=Autonomy(), description="How much is automatic.")
     protected: Protected = Field(default=Protected(), description="What is never touched.")
     log: Log = Field(default=Log(), description="What is logged.")

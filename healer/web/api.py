@@ -68,9 +68,9 @@ class Api:
         playbooks: Callable[[], Sequence[Playbook]],
         local_pauses: Callable[[], Sequence[Pause]] = tuple,
         on_change: Callable[[], None] = lambda: None,
-        about: Mapping[str, Any] | None = None,
+        about: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """`on_change` is called when an episode may have become due; `about` goes into the status.
+        """`on_change` is called when an episode may have become due; `about` adds to the status.
 
         Raises ConfigError when a token file cannot be read.
         """
@@ -82,7 +82,7 @@ class Api:
         self._playbooks = playbooks
         self._local_pauses = local_pauses
         self._on_change = on_change
-        self._about = dict(about or {})
+        self._about = about
         self._started_at = clock.now()
 
     def application(self) -> web.Application:
@@ -194,7 +194,7 @@ class Api:
             "conditions": self._conditions.active(),
             "stalled": self._progress.stalled(),
             "counts": dict(await self._store.counts()),
-            **self._about,
+            **self._about(),
         })  # fmt: skip
 
     async def pauses(self, request: web.Request) -> web.Response:

@@ -42,8 +42,12 @@ class Health:
         playbooks: Callable[[], int],
         local_pauses: Callable[[], Sequence[Pause]] = tuple,
         metrics_token_files: Sequence[Path] = (),
+        term: Callable[[], int] = lambda: 1,
     ) -> None:
-        """`playbooks` answers how many are loaded; none is not ready."""
+        """`playbooks` answers how many are loaded, none is not ready; `term` is 0 for a follower.
+
+        A follower is as alive and as ready as the leader: it takes alerts and acts.
+        """
         self._store = store
         self._clock = clock
         self._progress = progress
@@ -51,6 +55,7 @@ class Health:
         self._conditions = conditions
         self._playbooks = playbooks
         self._local_pauses = local_pauses
+        self._term = term
         self._draining = False
         self._tokens = Tokens(metrics_token_files) if metrics_token_files else None
         if self._tokens is not None:
@@ -117,6 +122,7 @@ class Health:
 
     async def _refresh(self) -> None:
         self._is.playbooks.set(self._playbooks())
+        self._is.leader.set(bool(self._term()))
         for name, age in self._progress.ages().items():
             self._is.loop_age.labels(name).set(age)
         late = self._progress.stalled()

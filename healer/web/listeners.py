@@ -14,7 +14,7 @@ from healer.settings.listen import Listener, Tls
 #: How often certificate files are looked at. Seconds.
 CERTIFICATE_SECONDS = 30.0
 #: How long a server waits at its end for answers that are under way. Seconds.
-SHUTDOWN_SECONDS = 10.0
+SHUTDOWN_SECONDS = 5.0
 #: A caller whose body is not wanted may go on sending for this long before it is cut off. Seconds.
 LINGER_SECONDS = 1.0
 

@@ -111,6 +111,11 @@ class Instruments:
             registry=on,
         )
         self.store_up = Gauge("healer_store_up", "1 when the journal answers.", registry=on)
+        self.leader = Gauge(
+            "healer_leader",
+            "1 while this replica polls and evaluates triggers; a single one always does.",
+            registry=on,
+        )
         self.playbooks = Gauge("healer_playbooks", "Playbooks loaded.", registry=on)
 
     def call_failed(self, client: str, error: BaseException) -> None:

@@ -48,7 +48,7 @@ async def open_desk(
     woken: list[None] = []
     api = Api(
         store, clock, Progress(clock), people=people or {}, conditions=Conditions(clock),
-        playbooks=tuple, on_change=lambda: woken.append(None), about={"dry_run": False},
+        playbooks=tuple, on_change=lambda: woken.append(None), about=lambda: {"dry_run": False},
     )  # fmt: skip
     server = await Server.start(api.application(), ApiListener(port=0), clock, "api")
     stack.push_async_callback(server.stop)

@@ -8,7 +8,7 @@ import re
 
 from healer.domain.kinds import RESOURCES, Resource, is_namespaced
 from healer.domain.target import Kind, TargetRef
-from healer.errors import Refused
+from healer.errors import ConfigError, Refused
 
 # DNS-1123 subdomain, what the API server demands of the names of every kind in `Kind`.
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -36,3 +36,14 @@ def object_path(ref: TargetRef, subresource: str = "") -> str:
         raise Refused(f"{subresource[:80]!r} cannot be a subresource of {ref}")
     path = f"{collection_path(ref.kind, ref.namespace)}/{ref.name}"
     return f"{path}/{subresource}" if subresource else path
+
+
+def lease_paths(namespace: str, name: str) -> tuple[str, str]:
+    """The paths of a namespace's Leases and of one. Raises ConfigError when there can be none."""
+    if not _NAMESPACE.fullmatch(namespace) or not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{namespace[:80]!r}, {name[:80]!r} cannot name a Lease; correct "
+            "kubernetes.own_namespace and election.lease_name"
+        )
+    every = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+    return every, f"{every}/{name}"

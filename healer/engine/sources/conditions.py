@@ -95,7 +95,10 @@ class _Watch:
 
 
 class Conditions:
-    """Follows the kinds that playbooks name, and turns lasting conditions into alerts."""
+    """Follows the kinds that playbooks name, and turns lasting conditions into alerts.
+
+    Every replica follows, because each needs to know what is so now; only the leader tells.
+    """
 
     def __init__(self, world: World, progress: Progress, on_change: Callable[[], None]) -> None:
         self._world = world
@@ -105,6 +108,7 @@ class Conditions:
         self._seen: dict[tuple[str, str], _Seen] = {}  #: (source, fingerprint)
         self._restored: set[str] = set()
         self._expected: set[Kind] = set()
+        self._term = 0
 
     async def round(self) -> None:
         """Start the watches that are wanted, judge what they know, wait a tick."""
@@ -164,6 +168,10 @@ class Conditions:
 
     async def judge(self) -> None:
         """Turn what the watches know into alerts: lasting ones fire, ended ones resolve."""
+        term = self._world.term()
+        if term != self._term:
+            self._term = term
+            self._restored.clear()  # others have told meanwhile; the journal knows of what
         mono = self._world.clock.monotonic()
         now = self._world.clock.now()
         alerts: list[Alert] = []
@@ -179,7 +187,9 @@ class Conditions:
             self._note(playbook, kind, watch, source, mono)
             alerts += self._settle(playbook, source, mono, now)
         self._seen = {key: seen for key, seen in self._seen.items() if key[0] in live}
-        if alerts:
+        if not term:
+            self._remember([a for a in alerts if a.status is AlertStatus.RESOLVED])
+        elif alerts and self._world.term() == term:
             await self._world.store.accept(alerts, [], now)
             self._remember(alerts)  # only now: what could not be told is told at the next tick
             self._on_change()
@@ -193,15 +203,17 @@ class Conditions:
                 del self._seen[key]
 
     async def _restore(self, source: str, mono: float) -> None:
-        """After a restart, what the journal knows to fire is known here too."""
+        """When a term begins, after a restart too, what the journal knows to fire is known here."""
         if source in self._restored:
             return
+        for key, known in self._seen.items():
+            known.fired &= key[0] != source
         for episode in await self._world.store.episodes(
             EpisodeFilter(source_prefix=source, firing=True, limit=10_000)
         ):
             if episode.source == source:
-                seen = _Seen(dict(episode.labels), mono, mono, true=False, fired=True)
-                self._seen.setdefault((source, episode.fingerprint), seen)
+                seen = _Seen(dict(episode.labels), mono, mono, true=False)
+                self._seen.setdefault((source, episode.fingerprint), seen).fired = True
         self._restored.add(source)
 
     def _note(

@@ -29,6 +29,7 @@ class Poller:
         self._level = level
         self._on_change = on_change
         self._absent_since: dict[str, float] = {}
+        self._term = 0
         self._nap = Nap(world.clock)
 
     async def round(self) -> None:
@@ -41,8 +42,15 @@ class Poller:
         self._nap.wake()
 
     async def poll(self) -> None:
-        """Compare what fires with what is open, and hand the differences to the journal."""
+        """Compare what fires with what is open, and hand the differences to the journal.
+
+        Only the leader does, and only if it still leads when it has looked.
+        """
         world = self._world
+        term = world.term()
+        if term != self._term:
+            self._term = term
+            self._absent_since.clear()  # what was not seen meanwhile may have been there
         level = await self._level.look(max_age=0.0)
         which = EpisodeFilter(
             states=_OPEN, source_prefix=ALERTMANAGER_SOURCE, firing=True, limit=MAX_OPEN
@@ -56,7 +64,7 @@ class Poller:
             self._absent_since.clear()  # blind: absence means nothing, and its time starts anew
         else:
             vanished = self._vanished(level, episodes, now)
-        if missed or vanished:
+        if (missed or vanished) and world.term() == term != 0:
             _log.info("poll", extra={"missed": len(missed), "vanished": len(vanished)})
             await world.store.accept([*missed, *vanished], [], level.at)
             self._on_change()

@@ -37,6 +37,7 @@ class Queries:
         self._metrics = metrics
         self._on_change = on_change
         self._pending: dict[str, _Pending] = {}
+        self._term = 0
 
     async def round(self) -> None:
         """Evaluate what is due, then wait a tick."""
@@ -44,7 +45,13 @@ class Queries:
         await self._world.clock.sleep(TICK_SECONDS)
 
     async def evaluate(self) -> None:
-        """One evaluation of every due trigger."""
+        """One evaluation of every due trigger, if we lead, and still do when there are answers."""
+        term = self._world.term()
+        if term != self._term:
+            self._term = term
+            self._pending.clear()  # `for` starts anew, and what fires is what the journal knows
+        if not term:
+            return
         mono = self._world.clock.monotonic()
         due = [p for p in self._triggers() if self._state(p).next_at <= mono]
         if not due:
@@ -66,7 +73,7 @@ class Queries:
                 )
                 continue
             found += await self._step(playbook, state, answer, mono)
-        if found:
+        if found and self._world.term() == term:
             await self._world.store.accept(found, [], self._world.clock.now())
             self._remember(found)  # only now: what could not be told is told with the next answer
             self._on_change()
