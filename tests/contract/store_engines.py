@@ -7,11 +7,18 @@ store was closed, it opens what the first one wrote.
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
 from healer.kernel.clock import Clock
+from healer.kernel.ids import digest
 from healer.ports import Store
+from healer.store.postgres import PostgresStore
 from healer.store.sqlite import SqliteStore
 from healer.testing.store import MemoryStore
 from healer.testing.store_journal import MemoryJournal
+from tests.bed.errors import UnavailableError
+from tests.postgres import shared
+from tests.postgres.pooler import shared_pooler
 
 OpenStore = Callable[[Path, Clock], Awaitable[Store]]
 
@@ -28,4 +35,33 @@ async def _memory(folder: Path, clock: Clock) -> Store:
     return MemoryStore(journal, clock=clock, alone=True)
 
 
-ENGINES: dict[str, OpenStore] = {"memory": _memory, "sqlite": _sqlite}
+def _database(folder: Path) -> str:
+    """What the folder stands for in PostgreSQL: a database of its own."""
+    name = "t" + digest(str(folder))[:16]
+    try:
+        shared().new_database(name)
+    except UnavailableError as error:
+        pytest.skip(f"no PostgreSQL: {error}")
+    return name
+
+
+async def _postgres(folder: Path, clock: Clock) -> Store:
+    url = shared().dsn(_database(folder))
+    return await PostgresStore.open(url, clock=clock, accept_seconds=10.0)
+
+
+async def _postgres_pooled(folder: Path, clock: Clock) -> Store:
+    name = _database(folder)
+    try:
+        url = shared_pooler().dsn(name)
+    except UnavailableError as error:
+        pytest.skip(f"no transaction-pooling proxy: {error}")
+    return await PostgresStore.open(url, clock=clock, accept_seconds=10.0)
+
+
+ENGINES: dict[str, OpenStore] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "postgres": _postgres,
+    "pooled": _postgres_pooled,
+}

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-
 from functools import cache
 from pathlib import Path
 from typing import Self

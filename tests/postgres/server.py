@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-
 from collections import deque
 from functools import cache
 from pathlib import Path
