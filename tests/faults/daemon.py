@@ -5,7 +5,6 @@ What it commits is heard as it becomes durable, so a test waits for facts and no
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,8 +28,6 @@ PATIENCE = 60.0
 #: Budgets that never bind, for tests in which other things must.
 SCOPES = ("target", "owner", "playbook", "action_class", "namespace", "zone", "cluster")
 PLENTY = dict.fromkeys(SCOPES, "100000/1h")
-    ("target", "owner", "playbook", "action_class", "namespace", "zone", "cluster"), "100000/1h"
-)
 
 
 class Pager:
