@@ -8,6 +8,7 @@ from healer.domain.episode import EpisodeState
 from healer.domain.journal import GENESIS, Fact, FactKind, seal
 from healer.domain.outcome import Outcome
 from healer.domain.run import Phase, Run, StepRecord
+from healer.domain.verdict import Reason
 from healer.testing.history.records import History, Violation, ViolationKind
 
 #: Outcomes that need no intent: nothing was sent.
@@ -162,7 +163,10 @@ def overlaps(history: History) -> Iterator[Violation]:
 
 
 def rest(history: History) -> Iterator[Violation]:
-    """Whatever is due is gone on with; in the calm everything whose alert is over is closed."""
+    """Whatever is due is gone on with; in the calm everything whose alert is over is closed.
+
+    Only a ladder between two rungs may wait a while for its silent alert to come back.
+    """
     unfinished = {run.episode_id: run for run in history.runs if run.phase is not Phase.DONE}
     for episode in history.episodes:
         if episode.state is EpisodeState.CLOSED:
@@ -176,7 +180,7 @@ def rest(history: History) -> Iterator[Violation]:
         if late > history.tolerance.stuck:
             detail = f"due for {late:.0f} s, and nobody goes on with it; {waits}"
             yield Violation(ViolationKind.STUCK, detail, episode.id)
-        elif history.calm and not episode.firing:
+        elif history.calm and not episode.firing and episode.reason is not Reason.NOT_FIRING:
             detail = f"its alert is over and it is not closed; {waits}"
             yield Violation(ViolationKind.STUCK, detail, episode.id)
         elif history.calm and (lost := _open(unfinished.get(episode.id))) is not None:

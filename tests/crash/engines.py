@@ -1,0 +1,75 @@
+"""The journal of a segment on either engine: how healer is told of it, and how it is read after."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from healer.kernel.clock import SystemClock
+from healer.store.sqlite import SqliteStore
+from healer.testing.history import History
+from healer.testing.history.reading import read_store
+
+
+class Engine(Protocol):
+    """Where the journal of one segment is."""
+
+    replicas: int  #: healers that may share it
+
+    def settings(self) -> Mapping[str, Any]:
+        """The `store` section of healer's settings."""
+        ...
+
+    async def read(self) -> History:
+        """All that the journal says; nobody writes to it meanwhile, and nothing is changed."""
+        ...
+
+    async def discard(self) -> None:
+        """It was checked and is not needed any more."""
+        ...
+
+
+@dataclass
+class Sqlite:
+    """One file; one healer."""
+
+    folder: Path
+    replicas: int = 1
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / "journal" / "healer.db"
+
+    def settings(self) -> Mapping[str, Any]:
+        """The file."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return {"path": str(self._path)}
+
+    async def read(self) -> History:
+        """From a copy, because opening a journal ends every lease in it."""
+        copy = self.folder / "read"
+        shutil.copytree(self._path.parent, copy, dirs_exist_ok=True)
+        path = copy / self._path.name
+        clock = SystemClock()
+        store = await SqliteStore.open(path, clock=clock)
+        try:
+            facts, runs, episodes = await read_store(store)
+        finally:
+            await store.close()
+        with closing(sqlite3.connect(path)) as connection:
+            whole = connection.execute("PRAGMA integrity_check").fetchone()[0]
+            if whole != "ok":
+                raise RuntimeError(f"{path}: {whole}")
+            ids = connection.execute("SELECT id FROM event UNION SELECT id FROM rejected")
+            kept = frozenset(row[0].hex() for row in ids)
+        shutil.rmtree(copy)
+        return History(clock.now(), facts, runs, episodes, kept=kept)
+
+    async def discard(self) -> None:
+        """Remove the file."""
+        shutil.rmtree(self._path.parent)
