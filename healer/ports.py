@@ -394,7 +394,10 @@ class Leases(Protocol):
         ...
 
     async def update(self, record: LeaseRecord) -> LeaseRecord:
-        """Replace exactly the version that `record` names. Raises Conflict or NotFound."""
+        """Replace exactly the version that `record` names, which this client has seen.
+
+        Raises Conflict or NotFound, and never makes it anew.
+        """
         ...
 
 

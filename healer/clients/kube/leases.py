@@ -15,8 +15,9 @@ from healer.errors import ConfigError
 from healer.kernel.clock import Clock, parse_rfc3339
 from healer.ports import JsonObject, LeaseRecord, Permission
 
-#: What of its metadata others may have written: sent back as it was found.
-_KEPT = ("labels", "annotations", "ownerReferences", "finalizers")
+#: What of its metadata is sent back as it was found: what others may have written, and the uid,
+#: without which the API server makes a Lease that was deleted anew on update (seen on 1.36).
+_KEPT = ("uid", "labels", "annotations", "ownerReferences", "finalizers")
 _LABELS = {"app.kubernetes.io/name": "healer"}
 #: What an election needs: the first in the namespace, the others of the one name.
 CREATE = Permission("create", "leases", "coordination.k8s.io")
