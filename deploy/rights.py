@@ -14,6 +14,7 @@ import yaml
 from healer.actions.registry import ACTIONS
 from healer.cli.rights import ALWAYS, as_params, rules
 from healer.clients.kube import RIGHTS
+from healer.clients.kube.leases import CREATE, HOLD
 from healer.domain.kinds import RESOURCES
 from healer.domain.playbook import Playbook, TargetRule
 from healer.domain.target import WORKLOADS, Kind
@@ -22,6 +23,8 @@ from healer.playbook_yaml import load_paths
 from healer.playbook_yaml.registry import shipped_registry
 from healer.ports import Permission
 from healer.probes.registry import PROBES
+from healer.settings.conduct import Election
+from healer.settings.world import Kubernetes
 
 DEPLOY = Path(__file__).resolve().parent
 PLAYBOOKS = DEPLOY.parent / "playbooks"
@@ -67,10 +70,26 @@ def acting(playbooks: Iterable[Playbook]) -> Mapping[str, set[Permission]]:
     return {name: rights for name, rights in sorted(found.items()) if rights}
 
 
+def lease_role(name: str, namespace: str) -> dict[str, Any]:
+    """What the election needs: to make a Lease, and to read and renew the one of that name.
+
+    RBAC cannot narrow `create` to a name.
+    """
+    hold = [{**rule, "resourceNames": [name]} for rule in rules(HOLD)]
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": "healer-lease", "namespace": namespace, "labels": _labels()},
+        "rules": [*rules([CREATE]), *hold],
+    }
+
+
 def files() -> dict[Path, str]:
     """Every file that is generated, with its text."""
     playbooks = shipped()
     found = {DEPLOY / "base" / "cluster-role.yaml": _role("healer-look", looking(playbooks))}
+    lease = lease_role(Election().lease_name, Kubernetes().own_namespace)
+    found[DEPLOY / "components" / "replicas" / "role.yaml"] = _text(lease)
     for name, rights in acting(playbooks).items():
         folder = DEPLOY / "components" / name
         found[folder / "cluster-role.yaml"] = _role(f"healer-{name}", rights)

@@ -57,16 +57,17 @@ def install(cluster: Cluster, tmp_path: Path) -> Iterator[Install]:
             cluster.kubectl("delete", kind, name, "--ignore-not-found", "--wait=true")
 
 
+@pytest.mark.parametrize("more", [[], ["replicas"]])
 def test_the_api_server_accepts_everything_without_a_warning(
-    cluster: Cluster, install: Install
+    cluster: Cluster, install: Install, more: list[str]
 ) -> None:
     """Every object of the base and all rights is stored, and none draws a warning."""
-    objects = install([*GROUPS, "act"])
+    objects = install([*GROUPS, "act", *more])
     for one in objects:
         meta = one["metadata"]
         place = ["-n", meta["namespace"]] if "namespace" in meta else []
         assert cluster.get(one["kind"], meta["name"], *place)["kind"] == one["kind"]
-    again = install([*GROUPS, "act"])
+    again = install([*GROUPS, "act", *more])
     assert again == objects
 
 
