@@ -55,6 +55,16 @@ def take(bucket: Bucket | None, spend: Spend, now: float) -> Bucket | Short:
     return Short(spend, now + missing * spend.rate.per_seconds / spend.rate.count)
 
 
+def canary(plan: Plan) -> Spend:
+    """What the one run costs that a half-open breaker lets through.
+
+    Paid in the transaction of its first disruptive intent, so that of many that ask at once, on
+    any replica, exactly one passes; full again when the breaker could be half open the next time.
+    """
+    rate = Rate(1, plan.guards.breaker_seconds)
+    return Spend(f"canary/{plan.playbook}", Scope.PLAYBOOK, 1, rate)
+
+
 def spends(plan: Plan, step: PlannedStep) -> tuple[Spend, ...]:
     """Every bucket that `step` draws on; a step without disruption draws on none.
 

@@ -58,6 +58,7 @@ class GuardFacts:
     protected: str = ""  #: why the target is protected; empty when it is not
     missing_right: str = ""  #: the API right that is missing; empty when none is
     dry_run: bool = False
+    canary: bool = False  #: this run is the one that the half-open breaker let through
     breaks_hold: bool = False  #: this run has begun: its own cooldown does not stop its ladder
     paid: bool = False  #: an attempt without effect has paid for this step already
     recent_runs: int = 0  #: of this playbook on this lock that acted, within `RECURRENCE`'s time

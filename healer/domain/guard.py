@@ -7,11 +7,11 @@ an unknown firing state or an unevaluable condition is `blind`, and blind means 
 
 from collections.abc import Callable
 
-from healer.domain.budget import Short, spends, take
+from healer.domain.budget import Short, canary, spends, take
 from healer.domain.facts import GuardFacts
 from healer.domain.plan import Plan, PlannedStep
 from healer.domain.playbook import Mode, Rate
-from healer.domain.storm import allowance, is_storm
+from healer.domain.storm import Room, allowance, capacity, is_storm
 from healer.domain.target import CLUSTER_SCOPED, WORKLOADS, DomainHealth, Kind
 from healer.domain.verdict import Allow, Because, Effect, Reason, Verdict
 from healer.domain.windows import in_window, window_end
@@ -50,7 +50,8 @@ def decide(plan: Plan, step: PlannedStep, facts: GuardFacts) -> tuple[Verdict, A
                 None,
             )
     verdict = Verdict(Effect.ALLOW, Reason.ALLOWED, "every guard allows", plan.digest)
-    return verdict, Allow(plan.digest, step.index, facts.now)
+    trial = half_open(plan, step, facts) and not facts.canary
+    return verdict, Allow(plan.digest, step.index, facts.now, canary=trial)
 
 
 _Guard = Callable[[Plan, PlannedStep, GuardFacts], Because | None]
@@ -209,20 +210,33 @@ def _cooldown(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | Non
     return None
 
 
+def half_open(plan: Plan, step: PlannedStep, facts: GuardFacts) -> bool:
+    """Whether bad outcomes opened the breaker, its time is over, and nothing has proved it yet."""
+    return _tripped(plan, step, facts) and facts.now >= _open_until(plan, facts)
+
+
+def _tripped(plan: Plan, step: PlannedStep, facts: GuardFacts) -> bool:
+    if step.cost == 0 or facts.last_bad_at is None:
+        return False
+    vouched = facts.breaker_reset_at is not None and facts.breaker_reset_at > facts.last_bad_at
+    return facts.bad_outcomes >= plan.guards.breaker_failures and not vouched
+
+
+def _open_until(plan: Plan, facts: GuardFacts) -> float:
+    return (facts.last_bad_at or 0.0) + plan.guards.breaker_seconds
+
+
 def _breaker(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
-    limit = plan.guards.breaker_failures
-    if step.cost == 0 or facts.last_bad_at is None or facts.bad_outcomes < limit:
+    if not _tripped(plan, step, facts):
         return None
-    if facts.breaker_reset_at is not None and facts.breaker_reset_at > facts.last_bad_at:
+    failed = f"{facts.bad_outcomes} runs of {plan.playbook} in a row did not help"
+    if facts.now < _open_until(plan, facts):
+        return _defer(Reason.BREAKER_OPEN, failed, _open_until(plan, facts))
+    # Half open: one canary run may prove it, and its outcome decides for the others.
+    spend = canary(plan)
+    if facts.canary or not isinstance(take(facts.buckets.get(spend.key), spend, facts.now), Short):
         return None
-    until = facts.last_bad_at + plan.guards.breaker_seconds
-    if facts.now >= until:
-        return None  # half open: one canary run may prove it, and its outcome decides
-    return _defer(
-        Reason.BREAKER_OPEN,
-        f"{facts.bad_outcomes} runs of {plan.playbook} in a row did not help",
-        until,
-    )
+    return _defer(Reason.BREAKER_OPEN, f"{failed}, and one is on trial whether the next one does")
 
 
 def _min_healthy(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
@@ -242,6 +256,23 @@ def _min_healthy(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | 
     return None
 
 
+def rooms(plan: Plan, step: PlannedStep, facts: GuardFacts) -> tuple[Room, ...]:
+    """The zone and the workload in which `step` takes a place, with how many places there are."""
+    found = []
+    if step.cost and plan.zone and facts.zone is not None:
+        most = capacity(facts.zone, plan.guards, facts.flow)
+        found.append(Room(f"zone/{plan.zone}", most, facts.in_flight_zone))
+    if _crowds_owner(step) and facts.owner is not None:
+        most = capacity(facts.owner, plan.guards, facts.flow)
+        found.append(Room(str(plan.lock), most, facts.in_flight_owner))
+    return tuple(found)
+
+
+def _crowds_owner(step: PlannedStep) -> bool:
+    # An action on the whole workload (undo, scale) is the cure for a sick workload, not a storm.
+    return bool(step.cost) and step.target.kind not in {*WORKLOADS, *CLUSTER_SCOPED}
+
+
 def _zone_storm(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
     if step.cost == 0 or not plan.zone:
         return None
@@ -251,10 +282,7 @@ def _zone_storm(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | N
 
 
 def _owner_storm(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
-    # An action on the whole workload (undo, scale) is the cure for a sick workload, not a storm.
-    if step.cost == 0 or step.target.kind in WORKLOADS or step.target.kind in CLUSTER_SCOPED:
-        return None
-    if facts.owner is None:
+    if not _crowds_owner(step) or facts.owner is None:
         return None
     return _paced(plan, facts, facts.owner, facts.in_flight_owner, Reason.OWNER_DEGRADED)
 

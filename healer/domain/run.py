@@ -56,6 +56,7 @@ class Run:
     result: Result | None = None
     reason: Reason | None = None
     finished_at: float | None = None
+    canary: bool = False  #: the one run that a half-open breaker let through
     steps: tuple[StepRecord, ...] = ()
 
     @property

@@ -45,3 +45,20 @@ def allowance(domain: DomainHealth, in_flight: int, guards: Guards, flow: Flow) 
     if flow.held_at is not None:
         allowed = min(allowed, 2 ** min(flow.recovered, 16))
     return allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many runs may be under way in one zone or workload, and how many were when counted."""
+
+    key: str
+    capacity: int
+    in_flight: int
+
+
+def capacity(domain: DomainHealth, guards: Guards, flow: Flow) -> int:
+    """How many runs can be under way at once when they begin one after the other."""
+    count = 0
+    while count < allowance(domain, count, guards, flow):
+        count += 1
+    return count

@@ -103,3 +103,4 @@ class Allow:
     plan_digest: str
     step: int
     at: float
+    canary: bool = False  #: the breaker is half open: it is paid for as its one canary, or not done

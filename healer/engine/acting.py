@@ -5,14 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 from healer.domain import ladder
-from healer.domain.budget import spends
+from healer.domain.budget import canary, spends
 from healer.domain.episode import Episode, EpisodeState
+from healer.domain.guard import QUEUE_LOOK_SECONDS
 from healer.domain.journal import Fact, FactKind
 from healer.domain.outcome import Outcome
 from healer.domain.plan import PlannedStep
 from healer.domain.run import Run
 from healer.domain.target import Observation
 from healer.domain.verdict import Allow, Reason
+from healer.engine.crowd import Crowded
 from healer.engine.deciding import Go
 from healer.engine.effects import action_of, context_of, effect, intent_fact, no_effect
 from healer.engine.evidence import capture
@@ -25,8 +27,8 @@ from healer.planning import ConditionVariables
 from healer.ports import BudgetShort, Change, Claim, LockTaken
 
 
-async def act(world: World, go: Go) -> Claim:
-    """Do the current rung, which the guard has just allowed."""
+async def act(world: World, go: Go, look: int) -> Claim:
+    """Do the current rung, which the guard has just allowed; `look` numbers its look (`Crowd`)."""
     run, allow, claim = go.run, go.allow, go.claim
     step = ladder.current(run)
     _bound(allow, run, step)
@@ -49,10 +51,17 @@ async def act(world: World, go: Go) -> Claim:
         return await no_effect(world, claim, run, step, error)
     lease = cover(world, step)
     try:
-        claim, run = await _intend(world, go, step, before, lease)
+        with world.crowd.place(go.rooms if not world.options.dry_run else (), look):
+            claim, run = await _intend(world, go, step, before, lease)
+    except Crowded as crowded:
+        until = world.clock.now() + QUEUE_LOOK_SECONDS
+        return await _stand_back(world, claim, run, Reason.STORM_PACED, str(crowded), until)
     except LockTaken as taken:
         return await _stand_back(world, claim, run, Reason.TARGET_LOCKED, str(taken), None)
     except BudgetShort as short:
+        if short.key == canary(run.plan).key:
+            tried = f"another run of {run.plan.playbook} is on trial whether it helps"
+            return await _stand_back(world, claim, run, Reason.BREAKER_OPEN, tried, None)
         reason = Reason.BUDGET_EXHAUSTED
         return await _stand_back(world, claim, run, reason, str(short), short.until)
     record = run.open_step
@@ -101,10 +110,14 @@ async def _intend(
         )  # fmt: skip
     facts = (*facts, intent_fact(episode, run, step, record))
     real = not world.options.dry_run
+    costs = spends(run.plan, step) if real and not ladder.paid(go.run) else ()
+    if real and go.allow.canary:
+        costs = (*costs, canary(run.plan))
+        run = replace(run, canary=True)
     change = Change(
         episode, run=run, step=record, facts=facts,
         lock=run.plan.lock if real else None,
-        spends=spends(run.plan, step) if real and not ladder.paid(go.run) else (),
+        spends=costs,
         approval=go.approval if first else None,
         playbook_text=text_of(go.playbook),
         lease_seconds=lease.length,

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from healer.domain import ladder
 from healer.domain.episode import Episode
 from healer.domain.facts import Approval
-from healer.domain.guard import decide
+from healer.domain.guard import decide, rooms
 from healer.domain.outcome import Result
 from healer.domain.plan import Plan
 from healer.domain.playbook import Mode, Playbook
 from healer.domain.run import Run
 from healer.domain.selection import NotSelected, choose
+from healer.domain.storm import Room
 from healer.domain.target import Observation, TargetRef
 from healer.domain.verdict import Allow, Effect, Reason
 from healer.engine.resting import (
@@ -41,6 +42,7 @@ class Go:
     seen: Observation
     playbook: Playbook | None  #: known when the run has not begun yet
     approval: Approval | None = None  #: a person's yes that this run uses up
+    rooms: tuple[Room, ...] = ()  #: where it takes a place, as counted for the guards
 
 
 async def consider(world: World, claim: Claim) -> Claim | Go:
@@ -110,11 +112,12 @@ async def _judge(
     world: World, claim: Claim, run: Run, looked: Survey, playbook: Playbook | None
 ) -> Claim | Go:
     step = ladder.current(run)
-    facts = replace(looked.facts, paid=ladder.paid(run))
+    facts = replace(looked.facts, paid=ladder.paid(run), canary=run.canary)
     verdict, allow = decide(run.plan, step, facts)
     if allow is not None and looked.seen is not None:
         used = looked.facts.approval if not run.begun else None
-        return Go(claim, run, allow, looked.seen, playbook, used)
+        taken = rooms(run.plan, step, facts)
+        return Go(claim, run, allow, looked.seen, playbook, used, taken)
     match verdict.effect:
         case Effect.NEED_APPROVAL:
             return await ask(world, claim, run, verdict, playbook)

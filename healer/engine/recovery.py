@@ -98,7 +98,7 @@ async def _repeat(world: World, claim: Claim, run: Run, record: StepRecord) -> C
             looked = await survey(world, claim.episode, run.plan, step, begun=True)
         except TemporaryError as error:
             return await blocked(world, claim, run, Reason.TEMPORARY_FAILURE, str(error), None)
-        verdict, allow = decide(run.plan, step, replace(looked.facts, paid=True))
+        verdict, allow = decide(run.plan, step, replace(looked.facts, paid=True, canary=True))
         if allow is None and verdict.effect is Effect.DEFER:
             return await blocked(world, claim, run, verdict.reason, verdict.detail, verdict)
         if allow is None:

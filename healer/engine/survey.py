@@ -7,7 +7,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from healer.domain.budget import spends
+from healer.domain.budget import canary, spends
 from healer.domain.episode import Episode
 from healer.domain.facts import ConditionAnswer, GuardFacts
 from healer.domain.guard import RECURRENCE
@@ -56,7 +56,7 @@ async def survey(
         target=str(plan.target),
         lock=str(plan.lock),
         zone=plan.zone,
-        bucket_keys=tuple(spend.key for spend in spends(plan, step)),
+        bucket_keys=tuple(spend.key for spend in (*spends(plan, step), canary(plan))),
         episode_id=episode.id,
         recent_seconds=RECURRENCE.per_seconds,
     )

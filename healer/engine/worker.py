@@ -219,8 +219,9 @@ async def tick(world: World, claim: Claim) -> Claim:
         return await undo(world, claim, run)
     elif run.phase is Phase.ESCALATING:
         return await _escalate(world, claim)
-    decided = await consider(world, claim)
-    return await act(world, decided) if isinstance(decided, Go) else decided
+    with world.crowd.looking() as number:
+        decided = await consider(world, claim)
+        return await act(world, decided, number) if isinstance(decided, Go) else decided
 
 
 async def _escalate(world: World, claim: Claim) -> Claim:

@@ -11,6 +11,7 @@ from healer.domain.pause import Pause
 from healer.domain.playbook import Mode, Playbook
 from healer.domain.protection import Protection
 from healer.domain.run import Run
+from healer.engine.crowd import Crowd
 from healer.kernel.clock import Clock
 from healer.kernel.crashpoints import NO_CRASH, CrashPoints
 from healer.ports import Alerts, Change, Claim, Cluster, Http, Metrics, Store
@@ -72,6 +73,7 @@ class World:
     levels: dict[str, LevelSource] = field(default_factory=dict)  #: by source, or `query/` …
     local_pauses: Callable[[], Sequence[Pause]] = tuple  #: kill switches that need no database
     crash: CrashPoints = NO_CRASH
+    crowd: Crowd = field(default_factory=Crowd)  #: places taken before the journal counts them
     #: The number of our present term as leader, 0 while another leads (`engine.election`). A single
     #: replica always leads. Polls remember it, and compare right before they write.
     term: Callable[[], int] = lambda: 1
