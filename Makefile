@@ -67,7 +67,7 @@ schema: setup ## write playbooks/playbook.schema.json again
 
 lock: setup ## lock the dependencies again
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header pyproject.toml -o requirements/runtime.txt
+	@$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header --extra postgres pyproject.toml -o requirements/runtime.txt
 	@$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header --all-extras pyproject.toml -o requirements/dev.txt
 
 clean: ## remove what builds and tests leave in the tree

@@ -81,3 +81,14 @@ def test_the_deployment_runs_this_version() -> None:
     assert ("ENTRYPOINT", '["healer"]') in final
     assert container["args"] == ["serve", "--config", "/etc/healer/healer.yaml"]
     assert "command" not in container
+
+
+def test_the_image_can_use_a_shared_journal() -> None:
+    """What PostgreSQL needs is locked for the image, in the version that the tests use."""
+
+    def pin(file: str) -> list[str]:
+        text = (ROOT / "requirements" / file).read_text()
+        return re.findall(r"^asyncpg==\S+", text, re.MULTILINE)
+
+    assert len(pin("runtime.txt")) == 1
+    assert pin("runtime.txt") == pin("dev.txt")
