@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from healer.domain.alert import Alert
+from healer.domain.budget import Bucket
 from healer.domain.episode import Episode
 from healer.domain.facts import Approval
 from healer.domain.journal import Fact, FactKind, Sealed
@@ -28,6 +30,9 @@ decode_any = msgspec.json.Decoder().decode
 decode_episode = msgspec.json.Decoder(Episode).decode
 decode_run = msgspec.json.Decoder(Run).decode
 decode_step = msgspec.json.Decoder(StepRecord).decode
+_decode_steps = msgspec.json.Decoder(list[tuple[int, str, StepRecord]]).decode
+_first = itemgetter(0)
+_decode_buckets = msgspec.json.Decoder(list[tuple[str, float, float]]).decode
 decode_pause = msgspec.json.Decoder(Pause).decode
 decode_approval = msgspec.json.Decoder(Approval).decode
 #: What `fold_next` returns: (seq, accepted at, alert, latest episode of that alert).
@@ -53,10 +58,25 @@ def encode_run(run: Run) -> str:
 
 def with_steps(runs: Iterable[Run], rows: Iterable[tuple[str, str]]) -> list[Run]:
     """The runs with their steps, from (run id, step) rows in the order of their intents."""
+    return _joined(runs, ((run_id, decode_step(doc)) for run_id, doc in rows))
+
+
+def with_all_steps(runs: Iterable[Run], text: str | None) -> list[Run]:
+    """The runs with their steps, from one JSON text of (number, run id, step), in any order."""
+    rows = sorted(_decode_steps(text), key=_first) if text else []
+    return _joined(runs, ((run_id, step) for _, run_id, step in rows))
+
+
+def _joined(runs: Iterable[Run], rows: Iterable[tuple[str, StepRecord]]) -> list[Run]:
     steps: dict[str, list[StepRecord]] = {}
-    for run_id, doc in rows:
-        steps.setdefault(run_id, []).append(decode_step(doc))
+    for run_id, step in rows:
+        steps.setdefault(run_id, []).append(step)
     return [replace(run, steps=tuple(steps.get(run.id, ()))) for run in runs]
+
+
+def decode_buckets(text: str) -> dict[str, Bucket]:
+    """Buckets by key, from what `buckets_all` returns."""
+    return {key: Bucket(tokens, at) for key, tokens, at in _decode_buckets(text)}
 
 
 def decode_sealed(row: tuple[Any, ...]) -> Sealed:

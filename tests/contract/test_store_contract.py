@@ -424,6 +424,61 @@ async def test_a_short_budget_writes_nothing_and_refills(store: Store, clock: Fa
     assert set((await store.ledger(asked, START)).buckets) == {"zone/a", "cluster/cluster"}
 
 
+@pytest.mark.parametrize("poison", ["", "a step done already", "a fact that is no JSON"])
+async def test_changes_that_come_at_once_are_judged_one_by_one(store: Store, poison: str) -> None:
+    """Of many changes at once each is written or refused for itself, with all that is in it."""
+    names = ("holder", "late", "fenced", "locked", "short", "poison", "fine", "finer")
+    by_name = dict(zip(names, await claimed(store, *names), strict=True))
+    the_run = {name: run(held.episode) for name, held in by_name.items()}
+    lock = the_run["holder"].plan.lock
+    other = replace(lock, name="another")
+    for name, change in {
+        "holder": Change(by_name["holder"].episode, lock=lock),
+        "poison": running(
+            by_name["poison"], the_run["poison"],
+            step=step(the_run["poison"], outcome=Outcome.APPLIED),
+        ),
+    }.items():  # fmt: skip
+        by_name[name] = await store.commit(by_name[name], change)
+
+    def change(name: str, **more: object) -> Change:
+        held = by_name[name]
+        fact = Fact(FactKind.INTENT, START, held.episode.id, detail=name)
+        values = {"step": step(the_run[name], attempt=1), "facts": (fact,), **more}
+        return running(held, the_run[name], **values)
+
+    bad = {
+        "": {},
+        "a step done already": {"step": step(the_run["poison"])},
+        "a fact that is no JSON": {
+            "facts": (Fact(FactKind.INTENT, START, data={"x": float("nan")}),)
+        },
+    }[poison]
+    results = await asyncio.gather(
+        store.commit(replace(by_name["fenced"], epoch=99), change("fenced")),
+        store.commit(by_name["locked"], change("locked", lock=lock)),
+        store.commit(by_name["short"], change("short", spends=(spend(1), spend(9)))),
+        store.commit(by_name["fine"], change("fine", lock=other, spends=(spend(2), spend(1)))),
+        store.commit(by_name["poison"], change("poison", **bad)),
+        store.commit(by_name["finer"], change("finer")),
+        return_exceptions=True,
+    )
+    fenced, locked, short, fine, poisoned, finer = results
+    assert isinstance(fenced, Fenced)
+    assert isinstance(locked, LockTaken)
+    assert isinstance(short, BudgetShort)
+    assert isinstance(poisoned, (Conflict, ValueError)) is bool(poison)
+    written = {s.fact.detail for s in await store.facts() if s.fact.kind is FactKind.INTENT}
+    assert written == {"fine", "finer"} | (set() if poison else {"poison"})
+    for result, name in ((fine, "fine"), (finer, "finer")):
+        assert not isinstance(result, BaseException)
+        assert result.run == replace(the_run[name], steps=(step(the_run[name], attempt=1),))
+    ledger = await store.ledger(query(by_name["fine"].episode.id), START)
+    assert ledger.buckets["zone/a"].tokens == 0.0
+    assert ledger.locked_by == by_name["holder"].episode.id
+    assert await store.runs(by_name["short"].episode.id) == []
+
+
 # ----------------------------------------------------------------------------------------- ledger
 
 

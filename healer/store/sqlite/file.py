@@ -120,7 +120,25 @@ def _migrate(connection: sqlite3.Connection, path: Path, at: float) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     # Whoever held a lease died with its process: this one owns the file now.
     connection.execute(SQL["leases_end"])
+    _come_back(connection, at)
     connection.execute("COMMIT")
+
+
+def _come_back(connection: sqlite3.Connection, now: float) -> None:
+    """The clock was set back since the last fact: what was to come moves back by as much.
+
+    Otherwise everything would wait for the old time to come again. Intents keep their time: it is
+    part of what they asked the API server for.
+    """
+    row = connection.execute(SQL["future_by"], {"now": now}).fetchone()
+    if row is None or row[0] <= _SKEW_SECONDS:
+        return
+    _log.warning("the clock was set back while nobody served", extra={"seconds": row[0]})
+    for name in (
+        "future_episodes", "future_runs", "future_verifications", "future_buckets",
+        "future_messages",
+    ):  # fmt: skip
+        connection.execute(SQL[name], {"now": now, "ahead": row[0]})
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -153,7 +171,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         uri=True,
         isolation_level=None,
         check_same_thread=False,
-        cached_statements=256,
+        cached_statements=1024,
     )
     try:
         connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")

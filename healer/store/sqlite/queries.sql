@@ -26,7 +26,7 @@ DELETE FROM rejected WHERE seq <= (SELECT max(seq) FROM rejected) - ?
 -- One JSON text for the whole batch: stepping through rows would hand over the interpreter lock
 -- once a row, and a busy event loop gives it back late.
 SELECT '[' || group_concat(
-    '[' || seq || ',' || format('%!.17g', received_at) || ',' || body || ',' || coalesce(doc, 'null') || ']'
+    '[' || seq || ',' || printf('%!.17g', received_at) || ',' || body || ',' || coalesce(doc, 'null') || ']'
 ) || ']'
 FROM (
     SELECT event.seq, event.received_at, event.body, episode.doc
@@ -70,9 +70,13 @@ DELETE FROM event WHERE seq IN (
 
 -- name: claim_candidates
 SELECT id, owner, epoch, doc FROM episode
-WHERE state <> 'closed' AND due_at <= ?
+WHERE id IN (
+    SELECT id FROM episode
+    WHERE state <> 'closed' AND due_at <= ?
+    ORDER BY severity_rank DESC, opened_at, id
+    LIMIT ?
+)
 ORDER BY severity_rank DESC, opened_at, id
-LIMIT ?
 
 -- name: claim_take
 UPDATE episode SET owner = ?, epoch = epoch + 1, lease_until = ?, wake_at = NULL WHERE id = ?
@@ -86,6 +90,27 @@ UPDATE episode SET lease_until = max(lease_until, ?) WHERE id = ? AND owner = ? 
 
 -- name: commit_look
 SELECT doc, owner, epoch, lease_until, wake_at FROM episode WHERE id = ?
+
+-- name: commit_look_all
+-- One JSON text, as for `fold_next`.
+SELECT '[' || group_concat(
+    '[' || json_quote(id) || ',' || doc || ',' || json_quote(owner) || ',' || epoch || ','
+    || printf('%!.17g', lease_until) || ','
+    || CASE WHEN wake_at IS NULL THEN 'null' ELSE printf('%!.17g', wake_at) END || ']'
+) || ']'
+FROM episode WHERE id IN (SELECT value FROM json_each(?))
+
+-- name: commit_write_all
+-- rows: id, owner and epoch as claimed; state, rank, next_at, playbook, target, zone, doc; then the
+-- owner and the end of the lease from now on.
+UPDATE episode SET
+    state = new.column4, severity_rank = new.column5, next_at = new.column6,
+    playbook = new.column7, target = new.column8, zone = coalesce(new.column9, episode.zone),
+    doc = new.column10, owner = new.column11, lease_until = new.column12
+FROM (
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+) AS new
+WHERE episode.id = new.column1 AND episode.owner = new.column2 AND episode.epoch = new.column3
 
 -- name: commit_write
 UPDATE episode SET
@@ -140,7 +165,9 @@ SELECT doc FROM run ORDER BY started_at DESC, seq DESC LIMIT ?
 SELECT doc FROM run WHERE episode_id = ? ORDER BY started_at DESC, seq DESC LIMIT ?
 
 -- name: steps_of
-SELECT run_id, doc FROM step WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY seq
+-- One JSON text, as for `fold_next`.
+SELECT '[' || group_concat('[' || seq || ',' || json_quote(run_id) || ',' || doc || ']') || ']'
+FROM step WHERE run_id IN (SELECT value FROM json_each(?))
 
 -- name: step_write
 -- An outcome is never taken back: a late intent does not overwrite it.
@@ -153,8 +180,14 @@ WHERE step.outcome IS NULL OR excluded.outcome IS NOT NULL
 -- name: lock_holder
 SELECT episode_id FROM target_lock WHERE target = ?
 
+-- name: lock_holders
+SELECT json_group_object(target, episode_id) FROM target_lock
+WHERE target IN (SELECT value FROM json_each(?))
+
 -- name: lock_take
-INSERT INTO target_lock (target, episode_id, epoch, at) VALUES (?, ?, ?, ?)
+-- rows
+INSERT INTO target_lock (target, episode_id, epoch, at)
+VALUES (?, ?, ?, ?)
 ON CONFLICT (target) DO UPDATE SET epoch = excluded.epoch
 
 -- name: lock_free
@@ -163,12 +196,18 @@ DELETE FROM target_lock WHERE episode_id IN (SELECT value FROM json_each(?))
 -- name: bucket_look
 SELECT tokens, at FROM bucket WHERE key = ?
 
--- name: bucket_write
-INSERT INTO bucket (key, tokens, at) VALUES (?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET tokens = excluded.tokens, at = excluded.at
+-- name: buckets_all
+-- One JSON text, as for `fold_next`.
+SELECT '[' || group_concat(
+    '[' || json_quote(key) || ',' || printf('%!.17g', tokens) || ',' || printf('%!.17g', at) || ']'
+) || ']'
+FROM bucket WHERE key IN (SELECT value FROM json_each(?))
 
--- name: buckets
-SELECT key, tokens, at FROM bucket WHERE key IN (SELECT value FROM json_each(?))
+-- name: bucket_write
+-- rows
+INSERT INTO bucket (key, tokens, at)
+VALUES (?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET tokens = excluded.tokens, at = excluded.at
 
 -- name: approval_ask
 -- Asking again for the same plan keeps an answer that came in between.
@@ -190,10 +229,6 @@ UPDATE approval SET doc = ?, run_id = '' WHERE episode_id = ? AND plan_digest = 
 INSERT INTO approval (episode_id, plan_digest, asked_at, doc, run_id) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (episode_id, plan_digest) DO UPDATE SET doc = excluded.doc, run_id = excluded.run_id
 
--- name: approval_latest
-SELECT doc FROM approval
-WHERE episode_id = ? AND doc IS NOT NULL AND run_id = '' ORDER BY asked_at DESC, seq DESC LIMIT 1
-
 -- name: pause_write
 INSERT INTO pause (id, until, doc) VALUES (?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET until = excluded.until, doc = excluded.doc
@@ -207,9 +242,6 @@ DELETE FROM pause WHERE id = ?
 -- name: pauses
 SELECT doc FROM pause WHERE until IS NULL OR until > ? ORDER BY id
 
--- name: flow_look
-SELECT held_at, recovered FROM flow WHERE zone = ?
-
 -- name: flow_write
 INSERT INTO flow (zone, held_at, recovered) VALUES (?, ?, ?)
 ON CONFLICT (zone) DO UPDATE SET held_at = excluded.held_at, recovered = excluded.recovered
@@ -218,54 +250,76 @@ ON CONFLICT (zone) DO UPDATE SET held_at = excluded.held_at, recovered = exclude
 INSERT INTO breaker (playbook, reset_at, reset_by) VALUES (?, ?, ?)
 ON CONFLICT (playbook) DO UPDATE SET reset_at = excluded.reset_at, reset_by = excluded.reset_by
 
--- name: breaker_look
-SELECT reset_at FROM breaker WHERE playbook = ?
-
--- name: bad_outcomes
-SELECT count(*), max(finished_at) FROM run
-WHERE playbook = :playbook AND result = 'escalated'
-    AND finished_at > coalesce(
-        (SELECT max(finished_at) FROM run WHERE playbook = :playbook AND result = 'healed'),
-        -1e18
+-- name: ledgers
+-- rows: playbook, target, lock, zone, episode, since, and a number that comes back with the answer.
+SELECT
+    asked.column7,
+    (SELECT episode_id FROM target_lock WHERE target = asked.column3),
+    (
+        SELECT max(finished_at) FROM run
+        WHERE target = asked.column2 AND playbook = asked.column1 AND finished_at IS NOT NULL
+            AND EXISTS (
+                SELECT 1 FROM step
+                WHERE step.run_id = run.id
+                    AND (step.outcome IS NULL OR step.outcome IN ('applied', 'unknown'))
+            )
+    ),
+    (
+        SELECT count(*) FROM run
+        WHERE lock = asked.column3 AND phase NOT IN ('guard', 'done')
+            AND episode_id <> asked.column5
+    ),
+    CASE WHEN asked.column4 = '' THEN 0 ELSE (
+        SELECT count(*) FROM run
+        WHERE zone = asked.column4 AND phase NOT IN ('guard', 'done')
+            AND episode_id <> asked.column5
+    ) END,
+    (SELECT held_at FROM flow WHERE zone = asked.column4),
+    (SELECT recovered FROM flow WHERE zone = asked.column4),
+    CASE WHEN asked.column4 = '' THEN 0 ELSE (
+        SELECT count(*) FROM episode AS other, episode AS mine
+        WHERE mine.id = asked.column5 AND other.state = 'blocked' AND other.zone = asked.column4
+            AND json_extract(other.doc, '$.reason')
+                IN ('zone_degraded', 'owner_degraded', 'storm_paced')
+            AND other.id <> mine.id
+            AND (-other.severity_rank, other.opened_at, other.id)
+                < (-mine.severity_rank, mine.opened_at, mine.id)
+    ) END,
+    (
+        SELECT count(*) FROM run
+        WHERE lock = asked.column3 AND playbook = asked.column1 AND finished_at > asked.column6
+            AND EXISTS (
+                SELECT 1 FROM step
+                WHERE step.run_id = run.id
+                    AND (step.outcome IS NULL OR step.outcome IN ('applied', 'unknown'))
+            )
+    ),
+    (
+        SELECT printf('%d %!.17g', count(*), max(finished_at)) FROM run
+        WHERE playbook = asked.column1 AND result = 'escalated'
+            AND finished_at > coalesce(
+                (
+                    SELECT max(finished_at) FROM run
+                    WHERE playbook = asked.column1 AND result = 'healed'
+                        AND finished_at IS NOT NULL
+                ),
+                -1e18
+            )
+            AND EXISTS (
+                SELECT 1 FROM step
+                WHERE step.run_id = run.id
+                    AND (step.outcome IS NULL OR step.outcome IN ('applied', 'unknown'))
+            )
+    ),
+    (SELECT reset_at FROM breaker WHERE playbook = asked.column1),
+    (
+        SELECT doc FROM approval
+        WHERE episode_id = asked.column5 AND doc IS NOT NULL AND run_id = ''
+        ORDER BY asked_at DESC, seq DESC LIMIT 1
     )
-    AND EXISTS (
-        SELECT 1 FROM step
-        WHERE step.run_id = run.id
-            AND (step.outcome IS NULL OR step.outcome IN ('applied', 'unknown'))
-    )
-
--- name: last_run_ended
-SELECT max(finished_at) FROM run
-WHERE playbook = ? AND target = ?
-    AND EXISTS (
-        SELECT 1 FROM step
-        WHERE step.run_id = run.id
-            AND (step.outcome IS NULL OR step.outcome IN ('applied', 'unknown'))
-    )
-
--- name: recent_runs
-SELECT count(*) FROM run
-WHERE playbook = ? AND lock = ? AND finished_at > ?
-    AND EXISTS (
-        SELECT 1 FROM step
-        WHERE step.run_id = run.id
-            AND (step.outcome IS NULL OR step.outcome IN ('applied', 'unknown'))
-    )
-
--- name: in_flight_lock
-SELECT count(*) FROM run WHERE lock = ? AND phase NOT IN ('guard', 'done') AND episode_id <> ?
-
--- name: in_flight_zone
-SELECT count(*) FROM run WHERE zone = ? AND phase NOT IN ('guard', 'done') AND episode_id <> ?
-
--- name: queue_place
-SELECT count(*) FROM episode AS other, episode AS mine
-WHERE mine.id = :episode AND other.state = 'blocked' AND other.zone = :zone
-    AND json_extract(other.doc, '$.reason')
-        IN ('zone_degraded', 'owner_degraded', 'storm_paced')
-    AND other.id <> mine.id
-    AND (-other.severity_rank, other.opened_at, other.id)
-        < (-mine.severity_rank, mine.opened_at, mine.id)
+FROM (
+VALUES (?, ?, ?, ?, ?, ?, ?)
+) AS asked
 
 -- name: message_add
 INSERT INTO outbox (id, channel, body, attempts) VALUES (?, ?, ?, ?)
@@ -298,7 +352,10 @@ UNION ALL SELECT 'rejected', count(*) FROM rejected
 UNION ALL SELECT 'episodes/' || state, count(*) FROM episode GROUP BY state
 
 -- name: text_add
-INSERT INTO playbook_text (sha256, text) VALUES (?, ?) ON CONFLICT (sha256) DO NOTHING
+-- rows
+INSERT INTO playbook_text (sha256, text)
+VALUES (?, ?)
+ON CONFLICT (sha256) DO NOTHING
 
 -- name: text_look
 SELECT text FROM playbook_text WHERE sha256 = ?
@@ -318,3 +375,36 @@ FROM fact WHERE seq > ? ORDER BY seq LIMIT ?
 -- name: facts_of
 SELECT seq, kind, at, episode_id, run_id, reason, detail, data, previous, hash
 FROM fact WHERE episode_id = ? AND seq > ? ORDER BY seq LIMIT ?
+
+-- name: future_episodes
+-- A clock that was set back while nobody served: what was written later than now moves with it.
+UPDATE episode SET next_at = next_at - :ahead, doc = json_replace(
+    doc,
+    '$.next_at', json_extract(doc, '$.next_at') - :ahead,
+    '$.opened_at', json_extract(doc, '$.opened_at') - :ahead,
+    '$.updated_at', json_extract(doc, '$.updated_at') - :ahead,
+    '$.last_seen_at', json_extract(doc, '$.last_seen_at') - :ahead,
+    '$.waiting_since', json_extract(doc, '$.waiting_since') - :ahead
+)
+WHERE state <> 'closed' AND json_extract(doc, '$.updated_at') > :now
+
+-- name: future_runs
+UPDATE run SET finished_at = finished_at - :ahead WHERE finished_at > :now
+
+-- name: future_verifications
+UPDATE run SET doc = json_replace(
+    doc,
+    '$.verify_until', json_extract(doc, '$.verify_until') - :ahead,
+    '$.stable_since', json_extract(doc, '$.stable_since') - :ahead,
+    '$.unknown_since', json_extract(doc, '$.unknown_since') - :ahead
+)
+WHERE phase <> 'done' AND json_extract(doc, '$.verify_until') > :now
+
+-- name: future_buckets
+UPDATE bucket SET at = at - :ahead WHERE at > :now
+
+-- name: future_messages
+UPDATE outbox SET due_at = due_at - :ahead WHERE done = 0 AND due_at > :now
+
+-- name: future_by
+SELECT at - :now FROM fact ORDER BY seq DESC LIMIT 1

@@ -13,6 +13,8 @@ _HERE = Path(__file__).parent
 _VALUES = re.compile(r"^VALUES (\(.*\))$", re.MULTILINE)
 #: SQLite's own limit is 32,766 parameters a statement (since 3.32); this leaves room.
 _MOST_PARAMETERS = 8192
+#: Up to so many rows a statement has exactly as many as there are.
+_EXACT = 64
 
 
 #: Every statement of `queries.sql` by name.
@@ -39,20 +41,28 @@ def split(script: str) -> list[str]:
 def insert_rows(connection: sqlite3.Connection, name: str, rows: Sequence[Sequence[Any]]) -> int:
     """Run a statement marked "rows" for all `rows`, in order; returns how many rows it changed.
 
-    Many rows go into one statement, in powers of two so that few texts are ever prepared. Each
-    step of a statement hands the interpreter lock over, so one step a row would be slow beside a
-    busy event loop.
+    Many rows go into one statement, above `_EXACT` in powers of two so that few texts are ever
+    prepared. Each step of a statement hands the interpreter lock over, so one step a row would be
+    slow beside a busy event loop.
     """
     changed = 0
     start = 0
     while start < len(rows):
         width = len(rows[start])
         most = min(len(rows) - start, _MOST_PARAMETERS // width)
-        count = 1 << (most.bit_length() - 1)
+        count = most if most <= _EXACT else 1 << (most.bit_length() - 1)
         values = [value for row in rows[start : start + count] for value in row]
         changed += connection.execute(_repeated(name, count), values).rowcount
         start += count
     return changed
+
+
+def select_rows(
+    connection: sqlite3.Connection, name: str, rows: Sequence[Sequence[Any]]
+) -> list[tuple[Any, ...]]:
+    """What a SELECT marked "rows" answers for all `rows`, of which there are at most `_EXACT`."""
+    values = [value for row in rows for value in row]
+    return connection.execute(_repeated(name, len(rows)), values).fetchall()
 
 
 @cache

@@ -16,7 +16,7 @@ from healer.errors import StoreUnavailable
 from healer.kernel.clock import Clock
 from healer.kernel.crashpoints import NO_CRASH, CrashPoints
 from healer.ports import Change, Claim, EpisodeFilter, Ledger, LedgerQuery, Message, Receipt
-from healer.store.sqlite import inbox, people, transitions, views
+from healer.store.sqlite import inbox, people, together, transitions, views
 from healer.store.sqlite.file import FileLock, open_reader, open_writer, prepare
 from healer.store.sqlite.readers import Readers
 from healer.store.sqlite.statements import SQL
@@ -28,6 +28,8 @@ _ACCEPT_SLICE = 256
 #: A delivery of thousands may take this much longer for each alert.
 _SECONDS_PER_ALERT = 0.0002
 _FOLD_SLICE = 128
+#: About so many rows are written by one transition.
+_ROWS_OF_A_CHANGE = 8
 _READER_THREADS = 2
 
 
@@ -107,8 +109,9 @@ class SqliteStore:
         for start in range(0, len(alerts), _ACCEPT_SLICE):
             rows = inbox.event_rows(alerts[start : start + _ACCEPT_SLICE], at)
             new += await self._writer.write_bulk(
-                "accept-commit", inbox.accept, rows, len(rows), deadline - loop.time()
-            )
+                "accept-commit", inbox.accept, rows, len(rows), deadline - loop.time(),
+                abandon=True,
+            )  # fmt: skip
         return Receipt(new, len(alerts) - new, len(rejected))
 
     async def fold(
@@ -156,8 +159,11 @@ class SqliteStore:
         if change.step is not None:
             point = "intent" if change.step.outcome is None else "outcome"
         now = self._clock.now()
-        work = partial(transitions.commit, held=claim, change=change, now=now)
-        return await self._writer.write(point, work, self._write_seconds)
+        after: Claim = await self._writer.write_bulk(
+            point, together.commit_all, (claim, change, now), _ROWS_OF_A_CHANGE,
+            self._write_seconds, abandon=False,
+        )  # fmt: skip
+        return after
 
     async def renew(self, claims: Sequence[Claim], now: float, lease_seconds: float) -> set[str]:
         """Extend the leases; returns the ids of the episodes that are still ours."""
@@ -200,7 +206,8 @@ class SqliteStore:
 
     async def ledger(self, query: LedgerQuery, now: float) -> Ledger:
         """The persistent facts for a guard, read at one moment."""
-        return await self._readers.read(partial(views.ledger, query=query, now=now))
+        found: Ledger = await self._readers.read_bulk(views.ledgers, (query, now))
+        return found
 
     async def pauses(self) -> Sequence[Pause]:
         """All pauses in force."""

@@ -5,7 +5,6 @@ Each function runs inside one savepoint of the writer's transaction: what raises
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 
 from healer.domain.budget import Bucket, Short, Spend, take
 from healer.domain.episode import EpisodeState
@@ -15,7 +14,7 @@ from healer.ports import BudgetShort, Change, Claim, LockTaken
 from healer.store.rows import decode_episode, encode, encode_episode
 from healer.store.sqlite import chain, runs
 from healer.store.sqlite.statements import SQL
-from healer.store.transition import fenced, merge, took_over
+from healer.store.transition import Stored, fenced, judged, took_over
 
 
 def claim(
@@ -54,19 +53,9 @@ def renew(
 def commit(connection: sqlite3.Connection, held: Claim, change: Change, now: float) -> Claim:
     """Write one transition; see `healer.ports.Store.commit`."""
     id_ = held.episode.id
-    if change.episode.id != id_:
-        raise ValueError(f"the claim is on {id_}, the change on {change.episode.id}")
     row = connection.execute(SQL["commit_look"], (id_,)).fetchone()
-    if row is None or row[1] != held.owner or row[2] != held.epoch:
-        raise fenced(held, *(row[1:3] if row else ("", 0)))
-    doc, _, _, lease_until, wake_at = row
-    episode = merge(change.episode, decode_episode(doc))
-    if change.lease_seconds:
-        lease_until = max(lease_until, now + change.lease_seconds)
-    if change.release:
-        lease_until = 0.0
-        if wake_at is not None and wake_at < episode.next_at:
-            episode = replace(episode, next_at=wake_at)
+    stored = None if row is None else Stored(decode_episode(row[0]), *row[1:])
+    episode, lease_until = judged(held, change, now, stored)
     written = connection.execute(
         SQL["commit_write"],
         (
@@ -85,7 +74,7 @@ def commit(connection: sqlite3.Connection, held: Claim, change: Change, now: flo
         ),
     )
     if written.rowcount != 1:
-        raise fenced(held, *(row[1:3] if row else ("", 0)))
+        raise fenced(held, *row[1:3])
     _locks(connection, held, change, now)
     for spend in change.spends:
         _pay(connection, spend, now)
@@ -127,6 +116,15 @@ def _record(connection: sqlite3.Connection, held: Claim, change: Change, now: fl
         runs.write(connection, change.run)
     if change.step is not None:
         runs.write_step(connection, run_id, change.step)
+    if change.playbook_text is not None:
+        connection.execute(SQL["text_add"], change.playbook_text)
+    record_rest(connection, held, change, run_id, now)
+
+
+def record_rest(
+    connection: sqlite3.Connection, held: Claim, change: Change, run_id: str, now: float
+) -> None:
+    """What few changes have: messages, a question to a person and its answer, a zone's ramp."""
     for message in change.messages:
         connection.execute(
             SQL["message_add"],
@@ -143,5 +141,3 @@ def _record(connection: sqlite3.Connection, held: Claim, change: Change, now: fl
     if change.flow is not None:
         zone, flow = change.flow
         connection.execute(SQL["flow_write"], (zone, flow.held_at, flow.recovered))
-    if change.playbook_text is not None:
-        connection.execute(SQL["text_add"], change.playbook_text)

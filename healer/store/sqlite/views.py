@@ -1,7 +1,8 @@
 """What can be read: each function looks at one snapshot and changes nothing."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from healer.domain.budget import Bucket
 from healer.domain.episode import Episode
@@ -13,6 +14,7 @@ from healer.ports import EpisodeFilter, Ledger, LedgerQuery, Message
 from healer.store.rows import (
     decode_any,
     decode_approval,
+    decode_buckets,
     decode_episode,
     decode_pause,
     decode_run,
@@ -20,42 +22,53 @@ from healer.store.rows import (
     encode,
 )
 from healer.store.sqlite import runs
-from healer.store.sqlite.statements import SQL
+from healer.store.sqlite.statements import SQL, select_rows
 
 _SHORTEST_PREFIX = 6
 
 
-def ledger(connection: sqlite3.Connection, query: LedgerQuery, now: float) -> Ledger:
-    """The persistent facts for a guard; see `healer.ports.Ledger` for what each means."""
-    run = connection.execute
-    keys = encode(list(query.bucket_keys))
-    lock = run(SQL["lock_holder"], (query.lock,)).fetchone()
-    flow = run(SQL["flow_look"], (query.zone,)).fetchone()
-    bad, last_bad_at = run(SQL["bad_outcomes"], {"playbook": query.playbook}).fetchone()
-    reset = run(SQL["breaker_look"], (query.playbook,)).fetchone()
-    approval = run(SQL["approval_latest"], (query.episode_id,)).fetchone()
-    place = 0
-    in_flight_zone = 0
-    if query.zone:
-        in_flight_zone = run(SQL["in_flight_zone"], (query.zone, query.episode_id)).fetchone()[0]
-        named = {"episode": query.episode_id, "zone": query.zone}
-        place = run(SQL["queue_place"], named).fetchone()[0]
+def ledgers(
+    connection: sqlite3.Connection, asked: Sequence[tuple[LedgerQuery, float]]
+) -> list[Ledger]:
+    """The persistent facts for each guard; see `healer.ports.Ledger` for what each means."""
+    in_force = pauses(connection, min(now for _, now in asked))
+    keys = {key for query, _ in asked for key in query.bucket_keys}
+    text = connection.execute(SQL["buckets_all"], (encode(list(keys)),)).fetchone()[0]
+    buckets = decode_buckets(text) if text else {}
+    rows = [
+        (q.playbook, q.target, q.lock, q.zone, q.episode_id, now - q.recent_seconds, number)
+        for number, (q, now) in enumerate(asked)
+    ]
+    found = {row[0]: row[1:] for row in select_rows(connection, "ledgers", rows)}
+    return [
+        _ledger(query, now, found[number], in_force, buckets)
+        for number, (query, now) in enumerate(asked)
+    ]
+
+
+def _ledger(
+    query: LedgerQuery,
+    now: float,
+    row: tuple[Any, ...],
+    in_force: Sequence[Pause],
+    buckets: Mapping[str, Bucket],
+) -> Ledger:
+    lock, ended, in_lock, in_zone, held_at, recovered, place, recent, bad, reset, approval = row
+    failures, _, last_bad_at = bad.partition(" ")
     return Ledger(
-        pauses=tuple(pauses(connection, now)),
-        buckets={key: Bucket(tokens, at) for key, tokens, at in run(SQL["buckets"], (keys,))},
-        locked_by=lock[0] if lock else None,
-        last_run_ended_at=run(SQL["last_run_ended"], (query.playbook, query.target)).fetchone()[0],
-        in_flight_owner=run(SQL["in_flight_lock"], (query.lock, query.episode_id)).fetchone()[0],
-        in_flight_zone=in_flight_zone,
-        flow=Flow(*flow) if flow else Flow(),
+        pauses=tuple(each for each in in_force if each.until is None or each.until > now),
+        buckets={key: buckets[key] for key in query.bucket_keys if key in buckets},
+        locked_by=lock,
+        last_run_ended_at=ended,
+        in_flight_owner=in_lock,
+        in_flight_zone=in_zone,
+        flow=Flow() if recovered is None else Flow(held_at, recovered),
         queue_place=place,
-        recent_runs=run(
-            SQL["recent_runs"], (query.playbook, query.lock, now - query.recent_seconds)
-        ).fetchone()[0],
-        bad_outcomes=bad,
-        last_bad_at=last_bad_at,
-        breaker_reset_at=reset[0] if reset else None,
-        approval=decode_approval(approval[0]) if approval else None,
+        recent_runs=recent,
+        bad_outcomes=int(failures),
+        last_bad_at=float(last_bad_at) if int(failures) else None,
+        breaker_reset_at=reset,
+        approval=decode_approval(approval) if approval else None,
     )
 
 

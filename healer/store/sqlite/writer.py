@@ -99,17 +99,18 @@ class Writer:
         return cast(T, await self._submit(job, seconds, abandon=False))
 
     async def write_bulk(
-        self, point: str, bulk: Bulk, argument: Any, weight: int, seconds: float
+        self, point: str, bulk: Bulk, argument: Any, weight: int, seconds: float, *, abandon: bool
     ) -> Any:
         """Like `write`, but all waiting work of the same `bulk` function is done in one call.
 
-        `bulk` gets all arguments and returns one result for each. It may be given up after
-        `seconds` while its commit is under way, so it must be harmless to repeat.
+        `bulk` gets all arguments and returns one result for each; an exception among them is raised
+        to its caller, and whatever it concerns must not have been written. With `abandon` it may be
+        given up after `seconds` while its commit is under way: it must be harmless to repeat.
         """
         job = _Job(point, weight, self._loop.create_future())
         job.bulk = bulk
         job.argument = argument
-        return await self._submit(job, seconds, abandon=True)
+        return await self._submit(job, seconds, abandon=abandon)
 
     async def close(self) -> None:
         """Commit what waits, move the log into the file and let go of it."""
@@ -247,25 +248,31 @@ class Writer:
         try:
             self._run(connection, group)
         except Exception as error:
-            if _is_of_the_disk(error):
+            if is_of_the_disk(error):
                 raise
             connection.execute("ROLLBACK TO work")
             for job in group:
-                job.error = error
-                if isinstance(error, sqlite3.Error):
-                    job.error = Conflict(f"{self._name}: the journal refused a write: {error}")
-                    job.error.__cause__ = error
+                job.error = self._refused(error)
         connection.execute("RELEASE work")
 
-    @staticmethod
-    def _run(connection: sqlite3.Connection, group: list[_Job]) -> None:
+    def _refused(self, error: Exception) -> Exception:
+        if not isinstance(error, sqlite3.Error):
+            return error
+        refused = Conflict(f"{self._name}: the journal refused a write: {error}")
+        refused.__cause__ = error
+        return refused
+
+    def _run(self, connection: sqlite3.Connection, group: list[_Job]) -> None:
         first = group[0]
         if first.work is not None:
             first.result = first.work(connection)
         elif first.bulk is not None:
             results = first.bulk(connection, [job.argument for job in group])
             for job, result in zip(group, results, strict=True):
-                job.result = result
+                if isinstance(result, Exception):
+                    job.error = self._refused(result)
+                else:
+                    job.result = result
 
     def _recover(self, code: str) -> None:
         connection = self._connection
@@ -302,7 +309,7 @@ class Writer:
             self._recover(code)
 
 
-def _is_of_the_disk(error: Exception) -> bool:
+def is_of_the_disk(error: Exception) -> bool:
     """Whether the whole transaction is in doubt, rather than one piece of work wrong in itself."""
     own = (
         sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError,
