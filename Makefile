@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.stamp-$(shell cat requirements/dev.txt pyproject.toml 2>/dev/
 NODES  ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle chaos-experiments chaos-staging schema lock clean
+.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle bench-forecast chaos-experiments chaos-staging schema lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ check: setup ## format, lint, types and import contracts (seconds)
 
 format: setup ## format and sort imports
 	@$(BIN)/ruff format .
-	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff check --fix --quiet .
 
 test: setup ## every ring of tests, a real cluster included
 	@$(BIN)/python -m tests.run
@@ -61,6 +61,9 @@ chaos-experiments: setup ## the chaos experiments with their control runs on the
 
 chaos-staging: setup ## the same against CONTEXT=..., as SITE=chaos-site.yaml describes it (docs/chaos.md)
 	@$(BIN)/python -m chaos run --context "$(CONTEXT)" $(if $(SITE),--site $(SITE)) $(if $(ONLY),--only $(ONLY))
+
+bench-forecast: setup ## accuracy, calibration and cost of forecasts (TRACES=folder, else generated)
+	@$(BIN)/python -m bench.forecast $(if $(TRACES),--traces=$(TRACES))
 
 schema: setup ## write playbooks/playbook.schema.json again
 	@$(BIN)/python -m healer.playbook_yaml.schema
