@@ -23,7 +23,7 @@ from chaos.web import Healer, alerts_in
 
 Say = Callable[[str], None]
 #: So many control runs at once; each is a process of its own.
-SIDE_BY_SIDE = 6
+SIDE_BY_SIDE = 10
 #: healer stays paused for control runs at most so long, whatever becomes of this program. Seconds.
 PAUSE_SECONDS = 1800.0
 #: Alerts and episodes of a removed victim end within this time. Seconds.

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from chaos.catalogue import Experiment
-from chaos.clock import now
+from chaos.clock import now, until
 from chaos.course import Course, read
 from chaos.errors import ChaosError
 from chaos.kube import Kube
-from chaos.play import VARIABLE, write_play
+from chaos.play import VARIABLE, current, write_play
+from chaos.probes.watching import steady
 from chaos.site import Site
 from chaos.victim import deploy, remove
 
@@ -38,40 +39,44 @@ class Bout:
         self.kube = Kube(site.kubeconfig, site.context)
 
     def prepare(self) -> None:
-        """Deploy the victim and wait until it is ready."""
+        """Deploy the victim and wait until the steady state holds, as its own probes see it."""
         claim = self.experiment.claim
         deploy(self.kube, self.site, self.victim, claim.replicas, one_zone=claim.one_zone)
-
-    def run(self) -> Course:
-        """Run it; a run that cannot be read is a course that says why."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        content = dict(self.experiment.content)
-        source = self.folder / "experiment.json"
-        source.write_text(json.dumps(content, indent=1))
-        play = self.folder / "play.json"
-        write_play(play, {
+        content = self.experiment.content
+        (self.folder / "experiment.json").write_text(json.dumps(content, indent=1))
+        write_play(self._play, {
             "experiment": self.experiment.name,
             "victim": self.victim,
             "control": self.control,
             "site": self.site.model_dump(mode="json"),
-            "claim": self.experiment.claim.model_dump(mode="json"),
+            "claim": claim.model_dump(mode="json"),
             "hypothesis": content["steady-state-hypothesis"]["probes"],
         })  # fmt: skip
+        known = {"play": str(self._play)}
+        title = content["steady-state-hypothesis"]["title"]
+        until(lambda: steady(current(known), known), f"before the fault: {title}", timeout=60)
+
+    def run(self) -> Course:
+        """Run it; a run that cannot be read is a course that says why."""
         journal = self.folder / "journal.json"
-        try:
-            said = self._toolkit(source, journal, play)
-        finally:
-            play.unlink(missing_ok=True)
+        journal.unlink(missing_ok=True)
+        said = self._toolkit(self.folder / "experiment.json", journal)
         if not journal.exists():
             return Course(broken=f"chaos run wrote no journal: {said[-300:]}")
         found: dict[str, Any] = json.loads(journal.read_text())
         return read(found)
 
+    @property
+    def _play(self) -> Path:
+        return self.folder / "play.json"
+
     def clear(self) -> None:
         """Delete the victim."""
+        self._play.unlink(missing_ok=True)
         remove(self.kube, self.site, self.victim)
 
-    def _toolkit(self, source: Path, journal: Path, play: Path) -> str:
+    def _toolkit(self, source: Path, journal: Path) -> str:
         command = [
             sys.executable, "-m", "chaostoolkit", "--no-version-check",
             "--settings", str(self.folder / "settings.yaml"),
@@ -83,7 +88,7 @@ class Bout:
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ,
-            VARIABLE: str(play),
+            VARIABLE: str(self._play),
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         }
         within = self.experiment.claim.within
