@@ -1,6 +1,7 @@
 """The file of the journal: who owns it, whether it is ours, and which schema it has."""
 
 import fcntl
+import logging
 import os
 import sqlite3
 from contextlib import closing
@@ -19,6 +20,10 @@ _BUSY_MS = 40
 #: Pages in the write-ahead log after which a commit moves them into the file, even under load.
 _CHECKPOINT_PAGES = 4000
 _WAL_KEPT_BYTES = 64 * 1024 * 1024
+#: A last fact this much later than now is no set-back of the clock.
+_SKEW_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class FileLock:
