@@ -5,7 +5,6 @@ controllers do, tells watches, and fails exactly when it is told to.
 """
 
 import asyncio
-import copy
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from healer.errors import Conflict, HealerError, Refused
 from healer.kernel.clock import Clock
 from healer.ports import JsonObject, PatchType, Permission, WatchEvent, WatchKind
 from healer.testing.clock import FakeClock
+from healer.testing.copying import copied
 from healer.testing.disruption import ask_budgets
 from healer.testing.kept_objects import KeptObjects, Subscription
 from healer.testing.patches import merge
@@ -93,16 +93,14 @@ class FakeCluster:
         """Add objects as if they had always been there; returns the last one with its uid."""
         ref = None
         for value in values:
-            ref = ref_of(self._kept.make(copy.deepcopy(value)), Kind(value["kind"]))
+            ref = ref_of(self._kept.make(copied(value)), Kind(value["kind"]))
         if ref is None:
             raise ValueError("add at least one object")
         return ref
 
     def change(self, ref: TargetRef, patch: JsonObject) -> JsonObject:
         """Change an object, status included, as the cluster itself would (merge patch)."""
-        return copy.deepcopy(
-            self._kept.change(self._kept.find(ref), merge(self._kept.find(ref), patch))
-        )
+        return copied(self._kept.change(self._kept.find(ref), merge(self._kept.find(ref), patch)))
 
     def remove(self, ref: TargetRef) -> None:
         """Make an object disappear; its controller may replace it."""
@@ -110,7 +108,7 @@ class FakeCluster:
 
     def object(self, ref: TargetRef) -> JsonObject:
         """A copy of the object as it is. Raises NotFound."""
-        return copy.deepcopy(self._kept.find(ref))
+        return copied(self._kept.find(ref))
 
     def pods_of(self, owner: TargetRef) -> list[TargetRef]:
         """The pods of a workload by name, with uids."""
@@ -150,13 +148,12 @@ class FakeCluster:
         zones = {meta(node)["name"]: zone_label(node) for node in self._kept.of(Kind.NODE)}
         seen = Seen(
             kind=ref.kind,
-            target=target,
-            top=found[0] if found else None,
+            target=copied(target),
+            top=copied(found[0]) if found else None,
             top_kind=found[1] if found else None,
             pods=tuple(self._kept.pods_of(top, kind)),
             hpa=hpa_for(ref_of(top, kind), self._kept.of(Kind.HPA)),
         )
-        seen = copy.deepcopy(seen)
         self._leave("observe")
         return observation(seen, self.clock.now(), lambda node: zones.get(node, ""))
 
@@ -173,7 +170,7 @@ class FakeCluster:
         """Objects by label and field selector; an empty namespace is all namespaces."""
         await self._enter("list")
         found = [
-            copy.deepcopy(value)
+            copied(value)
             for value in self._kept.of(kind, namespace)
             if labels_match(labels, meta(value).get("labels") or {}) and fields_match(fields, value)
         ]
@@ -190,7 +187,7 @@ class FakeCluster:
         dry_run: bool = False,
     ) -> JsonObject:
         """Patch; a uid in `ref` is a precondition (Conflict)."""
-        self.writes.append(Write("patch", ref, copy.deepcopy(body), subresource, dry_run))
+        self.writes.append(Write("patch", ref, copied(body), subresource, dry_run))
         await self._enter("patch")
         value = self._kept.find(ref)
         if ref.uid and meta(value)["uid"] != ref.uid:
@@ -206,7 +203,7 @@ class FakeCluster:
         if not dry_run:
             changed = self._kept.change(value, changed)
         self._leave("patch")
-        return copy.deepcopy(scale_of(changed) if subresource == "scale" else changed)
+        return copied(scale_of(changed) if subresource == "scale" else changed)
 
     async def delete(
         self, ref: TargetRef, *, grace_seconds: int | None = None, dry_run: bool = False
@@ -238,7 +235,7 @@ class FakeCluster:
             raise Refused(f"create: healer knows no kind {manifest.get('kind')!r}") from error
         head = manifest.get("metadata") or {}
         ref = TargetRef(kind, head.get("name", ""), head.get("namespace", ""))
-        self.writes.append(Write("create", ref, copy.deepcopy(manifest), dry_run=dry_run))
+        self.writes.append(Write("create", ref, copied(manifest), dry_run=dry_run))
         await self._enter("create")
         if is_namespaced(kind) and not ref.namespace:
             raise Refused(f"create {ref}: the manifest names no namespace; a {kind} lives in one")
@@ -246,11 +243,11 @@ class FakeCluster:
             raise Refused(f"create {ref}: the manifest names no name")
         if self._kept.look(ref) is not None:
             raise Conflict(f"create {ref}: it already exists")
-        value = copy.deepcopy(manifest)
+        value = copied(manifest)
         if not dry_run:
             value = self._kept.make(value)
         self._leave("create")
-        return copy.deepcopy(value)
+        return copied(value)
 
     async def missing_right(self, permission: Permission, namespace: str) -> str:
         """Empty unless the right is in `denied`."""
@@ -285,7 +282,7 @@ class FakeCluster:
                 await self._enter("watch")
                 while not queue.empty():
                     queue.get_nowait()
-                listed = copy.deepcopy(self._kept.of(kind, namespace))
+                listed = copied(self._kept.of(kind, namespace))
                 keys = [(meta(v).get("namespace", ""), meta(v)["name"]) for v in listed]
                 head = {"resourceVersion": str(self._kept.version)}
                 for value in listed:

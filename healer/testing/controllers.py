@@ -4,7 +4,6 @@ Deployments keep one ReplicaSet a template with its revision, StatefulSets and D
 ControllerRevisions, so that rollouts can be undone; pods that go are replaced.
 """
 
-import copy
 import hashlib
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from healer.domain.manifests import is_leftover, is_ready, meta
 from healer.domain.target import Kind
 from healer.kernel.ids import canonical_json
 from healer.ports import JsonObject
+from healer.testing.copying import copied
 from healer.testing.objects import an_object, ready_status
 
 CONTROLLED = frozenset(
@@ -25,6 +25,7 @@ class Objects(Protocol):
     """The objects of a fake cluster, as its controllers see them."""
 
     pods_start: bool
+    rolling: bool  #: Deployments replace their pods one by one, as these become ready
     used_names: set[str]  #: a pod's random name is never given twice
 
     def of(self, kind: Kind, namespace: str = "") -> list[JsonObject]:
@@ -101,13 +102,34 @@ def _settle_deployment(objects: Objects, value: JsonObject) -> None:
         current["metadata"]["annotations"][REVISION] = str(last + 1)
         objects.put(current)
         _progressing(value, "ReplicaSetUpdated")
-    for each in sets:
-        _scale(objects, each, _wanted(value) if each is current else 0)
+    for each, count in _shares(objects, value, sets, current):
+        _scale(objects, each, count)
     revision = meta(current)["annotations"][REVISION]
     annotations = value["metadata"].setdefault("annotations", {})
     if annotations.get(REVISION) != revision:
         annotations[REVISION] = revision
         objects.put(value)
+
+
+def _shares(
+    objects: Objects, value: JsonObject, sets: list[JsonObject], current: JsonObject
+) -> list[tuple[JsonObject, int]]:
+    """How many pods each ReplicaSet has now: all in the current one, or moving there one by one.
+
+    One by one is `maxSurge: 1` and `maxUnavailable: 0`: an old pod goes when a new one is ready.
+    """
+    wanted = _wanted(value)
+    others = [each for each in sets if each is not current]
+    if not objects.rolling or not any(each["spec"].get("replicas") for each in others):
+        return [(each, wanted if each is current else 0) for each in sets]
+    ready = sum(map(is_ready, owned(objects, Kind.POD, current)))
+    left = max(0, wanted - ready)
+    shares = [(current, min(wanted, ready + 1))]
+    for each in sorted(others, key=lambda s: -int(meta(s)["annotations"][REVISION])):
+        count = min(left, int(each["spec"].get("replicas", 0)))
+        shares.append((each, count))
+        left -= count
+    return shares
 
 
 def _scale(objects: Objects, replica_set: JsonObject, count: int) -> None:
@@ -218,7 +240,7 @@ def _report(objects: Objects, kind: Kind, value: JsonObject) -> None:
                 status |= {"currentRevision": revision, "updateRevision": revision}
         case _:
             pass
-    before = copy.deepcopy(value.get("status"))
+    before = copied(value.get("status"))
     value["status"] = status
     if kind is Kind.DEPLOYMENT and updated == _wanted(value) == ready:
         _progressing(value, "NewReplicaSetAvailable")

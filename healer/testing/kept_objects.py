@@ -1,7 +1,6 @@
 """Objects of a fake cluster: versions, uids, generations, watches, and controllers that react."""
 
 import asyncio
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from healer.errors import Conflict, NotFound, Refused
 from healer.kernel.clock import Clock, rfc3339
 from healer.ports import JsonObject, WatchEvent, WatchKind
 from healer.testing.controllers import CONTROLLED, owned, settle
+from healer.testing.copying import copied
 
 
 @dataclass(eq=False, slots=True)
@@ -28,6 +28,7 @@ class KeptObjects:
 
     def __init__(self, clock: Clock, *, pods_start: bool) -> None:
         self.pods_start = pods_start
+        self.rolling = False  #: Deployments replace their pods one by one, as these become ready
         self.used_names: set[str] = set()
         self.subscriptions: list[Subscription] = []
         self.version = 100
@@ -76,7 +77,7 @@ class KeptObjects:
     def _tell(self, event: WatchKind, key: TargetRef, value: JsonObject) -> None:
         for watch in self.subscriptions:
             if watch.kind is key.kind and watch.namespace in {"", key.namespace}:
-                watch.queue.put_nowait(WatchEvent(event, copy.deepcopy(value)))
+                watch.queue.put_nowait(WatchEvent(event, copied(value)))
 
     def make(self, value: JsonObject) -> JsonObject:
         """Store a new object as if it had been created now, and let controllers react."""

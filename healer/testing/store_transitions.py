@@ -79,13 +79,9 @@ def commit(journal: MemoryJournal, held: Claim, change: Change, now: float) -> C
     if row is None or row.owner != held.owner or row.epoch != held.epoch:
         raise _fenced(held, row)
     episode = _merge(change.episode, row.episode)
-    lease_until = row.lease_until
-    if change.lease_seconds:
-        lease_until = max(lease_until, now + change.lease_seconds)
-    if change.release:
-        lease_until = 0.0
-        if row.wake_at is not None and row.wake_at < episode.next_at:
-            episode = replace(episode, next_at=row.wake_at)
+    lease_until = _lease(row, change, now)
+    if change.release and row.wake_at is not None and row.wake_at < episode.next_at:
+        episode = replace(episode, next_at=row.wake_at)
     finite(episode)
     # A closed episode is never claimed again, so nobody else could free what it holds.
     unlock = change.unlock or episode.state is EpisodeState.CLOSED
@@ -118,6 +114,16 @@ def commit(journal: MemoryJournal, held: Claim, change: Change, now: float) -> C
     else:
         run = journal.unfinished_run(id_)
     return Claim(episode, run, "" if change.release else held.owner, held.epoch, lease_until)
+
+
+def _lease(row: Row, change: Change, now: float) -> float:
+    if change.release:
+        return 0.0
+    return (
+        max(row.lease_until, now + change.lease_seconds)
+        if change.lease_seconds
+        else row.lease_until
+    )
 
 
 def _fenced(held: Claim, row: Row | None) -> Fenced:
