@@ -1,6 +1,7 @@
 """The Kubernetes client against an API server that fails: the right error, in the right time."""
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +19,7 @@ from healer.clients.kube import KubeCluster
 from healer.clients.kube.access import Access
 from healer.clients.kube.connection import Connection
 from healer.clients.kube.credentials import FixedCredential, TokenFileCredential
+from healer.clients.kube.watching import SILENCE_SECONDS
 from healer.domain.target import Kind, TargetRef
 from healer.errors import (
     Conflict,
@@ -462,9 +464,10 @@ async def watching(
 
 
 async def test_a_watch_asks_for_bookmarks_and_an_end() -> None:
-    """A watch goes on from the list's version, with bookmarks and a limit it asks for itself."""
+    """A watch goes on from the list's version, with bookmarks and a limit it asks for itself, which
+    ends it before we would."""
     watched = Watched()
-    async with watching(watched) as following:
+    async with watching(watched, silence_seconds=SILENCE_SECONDS) as following:
         event = asyncio.create_task(following())
         stream = await watched.streams.get()
         await stream.event("BOOKMARK", 11)
@@ -472,7 +475,7 @@ async def test_a_watch_asks_for_bookmarks_and_an_end() -> None:
         stream.end.set()
     assert stream.query["resourceVersion"] == "10"
     assert stream.query["allowWatchBookmarks"] == "true"
-    assert 240 <= int(stream.query["timeoutSeconds"]) <= 300
+    assert 38 <= int(stream.query["timeoutSeconds"]) < SILENCE_SECONDS - 5 < 60
 
 
 async def test_a_cut_watch_goes_on_where_it_was() -> None:
@@ -524,6 +527,47 @@ async def test_a_silent_watch_is_listed_anew() -> None:
         began = loop.time()
         assert (await following()).kind is WatchKind.ADDED
         assert 0.25 < loop.time() - began < 3.0
+        assert (await following()).kind is WatchKind.SYNCED
+    assert watched.lists == 2
+
+
+async def test_a_stream_that_talks_on_is_listed_anew() -> None:
+    """Bookmarks alone do not keep a stream alive for ever: it is left in time, and listed anew."""
+    watched = Watched()
+    loop = asyncio.get_running_loop()
+    async with watching(watched, silence_seconds=0.6) as following:
+        began = loop.time()
+
+        async def synced() -> None:
+            while (await following()).kind is not WatchKind.SYNCED:
+                continue
+
+        async def talk() -> None:
+            stream = await watched.streams.get()
+            version = 11
+            with contextlib.suppress(ConnectionError):
+                while watched.lists < 2:
+                    await stream.event("BOOKMARK", version)
+                    version += 1
+                    await SystemClock().sleep(0.02)
+            stream.end.set()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(talk())
+            await synced()
+        assert watched.lists == 2
+        assert 0.5 < loop.time() - began < 5.0
+
+
+async def test_a_list_follows_a_watch_that_ended_well() -> None:
+    """After a watch that the server ended in its time all is listed again, for what was lost."""
+    watched = Watched()
+    async with watching(watched, silence_seconds=0.5) as following:
+        event = asyncio.create_task(following())
+        stream = await watched.streams.get()
+        await SystemClock().sleep(0.35)
+        stream.end.set()
+        assert (await event).kind is WatchKind.ADDED
         assert (await following()).kind is WatchKind.SYNCED
     assert watched.lists == 2
 

@@ -120,9 +120,9 @@ class Connection:
     async def lines(
         self, path: str, call: Call, *, query: Mapping[str, str], silence_seconds: float
     ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
-        """The lines of an endless answer; TimedOut when nothing at all comes for that long."""
+        """The lines of a long answer; TimedOut when it does not end within `silence_seconds`."""
         timeout = aiohttp.ClientTimeout(
-            total=None, connect=CONNECT_SECONDS, sock_read=silence_seconds
+            total=silence_seconds, connect=min(CONNECT_SECONDS, silence_seconds * 0.75)
         )
         try:
             response = await self._session.get(

@@ -20,11 +20,16 @@ from healer.ports import JsonObject, WatchEvent, WatchKind
 
 _log = logging.getLogger(__name__)
 
-#: The server ends each watch after this long (and up to a quarter more, so that not all end at
-#: once), as client-go asks it to.
-WATCH_SECONDS = 240
-#: The server sends a bookmark about every minute; nothing for longer is a dead connection.
-SILENCE_SECONDS = 90.0
+#: No stream is followed for longer. The server is asked to end it sooner, so one that comes to this
+#: is dead, or bookmarks and nothing else come through. What was missed is found within a minute.
+SILENCE_SECONDS = 55.0
+#: The server ends each watch after this share of it, and up to a quarter more, so that not all end
+#: at once.
+SERVED_SHARE = 0.72
+#: A stream that ended, in good order or not, may have lost events on its way, so all is listed anew
+#: when the last list is this share of `SILENCE_SECONDS` old, and at least so many times as old as
+#: it took: lists never take more than a tenth of the time.
+LISTED_SHARE, LIST_COST = 0.6, 10.0
 #: Waits after failures double from the first to the last of these, with jitter.
 FIRST_WAIT, LAST_WAIT = 0.2, 30.0
 
@@ -66,9 +71,11 @@ class Watch:
         self._call = describe("watch", kind, namespace)
         self._version = ""  #: resourceVersion to go on from; empty: list first
         self._wait = FIRST_WAIT
+        self._listed_at = self._list_took = 0.0
 
     async def events(self) -> AsyncGenerator[WatchEvent, None]:
-        """ADDED for all there is, SYNCED with their keys, then every change.
+        """ADDED for all there is, SYNCED with their keys, then every change; all of it again and
+        again, because a watch is only a hint.
 
         Only Unauthorized and cancellation come out of it; all else is logged and begun again.
         """
@@ -91,15 +98,23 @@ class Watch:
                 await self._pause(error)
             except HealerError as error:
                 await self._pause(error)
+                self._list_when_old()
             else:
                 # The server ended it in good order; one that does so at once must not be hammered.
                 if self._clock.monotonic() - began < FIRST_WAIT:
                     await self._pause(None)
+                self._list_when_old()
+
+    def _list_when_old(self) -> None:
+        age = self._clock.monotonic() - self._listed_at
+        if age >= max(self._silence * LISTED_SHARE, self._list_took * LIST_COST):
+            self._version = ""
 
     async def _list(self) -> AsyncGenerator[WatchEvent, None]:
         api = {"apiVersion": RESOURCES[self._kind].api_version, "kind": str(self._kind)}
         keys: list[tuple[str, str]] = []
         version = ""
+        began = self._clock.monotonic()
         pages = self._reader.pages(self._kind, self._namespace)
         async for page in pages:
             version = page.resource_version
@@ -109,14 +124,17 @@ class Watch:
                 keys.append((str(head.get("namespace", "")), str(head.get("name", ""))))
                 yield WatchEvent(WatchKind.ADDED, value)
         self._version = version
+        self._listed_at = self._clock.monotonic()
+        self._list_took = self._listed_at - began
         yield WatchEvent(WatchKind.SYNCED, {"keys": keys, "metadata": {"resourceVersion": version}})
 
     async def _follow(self) -> AsyncGenerator[WatchEvent, None]:
+        seconds = self._silence * SERVED_SHARE * (1 + self._jitter() / 4)
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version,
-            "timeoutSeconds": str(int(WATCH_SECONDS * (1 + self._jitter() / 4))),
+            "timeoutSeconds": str(max(1, int(seconds))),
         }
         path = collection_path(self._kind, self._namespace)
         stream = self._connection.lines(
