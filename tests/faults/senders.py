@@ -2,8 +2,8 @@
 
 From Alertmanager's source: only network errors and 5xx are sent again, with a back-off of 0.5 s
 that grows by half up to 60 s, until the flush is cancelled at the group's deadline; each group is
-one serial loop; what resolves before it was ever delivered is never spoken of; every other answer is
-final for this flush. `/api/v2/alerts` tells what fires. `pace` shortens all of it.
+one serial loop; what resolves before it was ever delivered is never spoken of; every other answer
+is final for this flush. `/api/v2/alerts` tells what fires. `pace` shortens all of it.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -23,14 +23,14 @@ CALL_SECONDS = 1.0
 _numbers = itertools.count(1)
 
 
-def deployment(name: str) -> dict[str, Any]:
+def deployment(name: str, namespace: str = NAMESPACE) -> dict[str, Any]:
     """A small Deployment of two replicas that simulated kubelets run."""
     labels = {"app": name}
     container = {"name": "app", "image": "localhost/app:1"}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {
             "replicas": 2,
             "selector": {"matchLabels": labels},
@@ -42,19 +42,25 @@ def deployment(name: str) -> dict[str, Any]:
     }
 
 
-def deploy(cluster: SimulatedCluster, *stems: str) -> list[str]:
+def deploy(cluster: SimulatedCluster, *stems: str, namespace: str = NAMESPACE) -> list[str]:
     """One Deployment for each stem, rolled out; their names, which are nobody else's."""
     number = next(_numbers)
     names = [f"{stem}-{number}" for stem in stems]
-    content = {"apiVersion": "v1", "kind": "List", "items": [deployment(n) for n in names]}
+    begin(cluster, dict.fromkeys(names, namespace))
+    return names
+
+
+def begin(cluster: SimulatedCluster, places: Mapping[str, str]) -> None:
+    """Deployments by name, each in its namespace; back when all are rolled out."""
+    items = [deployment(name, namespace) for name, namespace in places.items()]
+    content = {"apiVersion": "v1", "kind": "List", "items": items}
     cluster.kubectl("create", "-f", "-", stdin=json.dumps(content), timeout=60)
 
     def rolled_out() -> bool:
-        found = {d["metadata"]["name"]: d for d in cluster.get("deployments")["items"]}
-        return all((found[n].get("status") or {}).get("readyReplicas") == 2 for n in names)
+        found = {d["metadata"]["name"]: d for d in cluster.get("deployments", "-A")["items"]}
+        return all((found[n].get("status") or {}).get("readyReplicas") == 2 for n in places)
 
-    until(rolled_out, f"the rollouts of {names}", timeout=90, interval=0.1)
-    return names
+    until(rolled_out, f"the rollouts of {list(places)}", timeout=90, interval=0.1)
 
 
 def generation(cluster: SimulatedCluster, name: str) -> int:
