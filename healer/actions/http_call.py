@@ -10,6 +10,7 @@ from healer.actions.contract import ActionContext, Params, Presence
 from healer.actions.leaves import Url
 from healer.actions.objects import applied
 from healer.domain.outcome import Applied, Outcome
+from healer.domain.plan import step_key
 from healer.domain.target import Kind, Observation, TargetRef
 from healer.errors import Refused, ServerFailed, TemporaryError, Throttled
 from healer.ports import Http, HttpAnswer, Permission
@@ -110,9 +111,13 @@ class HttpCall:
         return 0 if params.method in READING else 1
 
     async def prepare(self, ctx: ActionContext, params: Any, seen: Observation) -> dict[str, Any]:
-        """Refuses when outgoing HTTP is not configured."""
+        """Refuses when outgoing HTTP is not configured.
+
+        The key is the step's, the same for each attempt: with a new one the other side would do
+        again what it has done.
+        """
         _client(ctx)
-        return {"url": params.url, "key": ctx.key}
+        return {"url": params.url, "key": step_key(ctx.key)}
 
     async def apply(
         self, ctx: ActionContext, params: Any, target: TargetRef, before: Mapping[str, Any]

@@ -1,5 +1,6 @@
 """The frozen plan of one episode: targets by uid, parameters resolved, identity of each step."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,3 +73,14 @@ def idempotency_key(run: str, step: int, attempt: int) -> str:
     Valid as a Kubernetes object name (at most 63 characters, lower case).
     """
     return f"{run}-s{step}" if attempt == 0 else f"{run}-s{step}a{attempt}"
+
+
+_ATTEMPT = re.compile(r"(-s\d+)a\d+(?=-undo$|$)")
+
+
+def step_key(key: str) -> str:
+    """The identity of the step that `key` is an attempt at: the same for all of its attempts.
+
+    For other systems that do once what they are asked under one key.
+    """
+    return _ATTEMPT.sub(r"\1", key)

@@ -337,6 +337,19 @@ async def test_an_idempotent_call_may_be_repeated(stage: Stage) -> None:
     assert await step.probe() is Presence.NOT_APPLIED
 
 
+async def test_an_idempotent_call_is_repeated_under_the_same_key(stage: Stage) -> None:
+    """Every attempt at a call has the step's key: the other side does it once for one key."""
+    flags = await a_config_map(stage)
+    step = a_step(stage, "http_call", flags, url="http://fixer.example/do", idempotent=True)
+    for key in ("r-1-s0", "r-1-s0a1", "r-1-s0a2"):
+        context = stage.context(key=key)
+        seen = await stage.inner.observe(flags)
+        before = await step.action.prepare(context, step.params, seen)
+        await step.action.apply(context, step.params, flags, before)
+    sent = {headers["Idempotency-Key"] for _, _, headers, *_ in stage.http.asked}
+    assert sent == {"r-1-s0"}
+
+
 async def test_a_wait_that_does_not_fit(stage: Stage) -> None:
     """A wait longer than the step's own timeout is refused with the remedy."""
     flags = await a_config_map(stage)
