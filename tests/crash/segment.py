@@ -164,6 +164,8 @@ class Segment:
                 self.outcome.kills += 1
                 self.outcome.by_point[where] += 1
                 log.write(json.dumps({**asdict(plan), "victim": victim, "was": where}) + "\n")
+                self.town.check()
+                self.sender.check()
                 told()
         for name in list(alive):
             self.zygote.kill(name)
@@ -187,6 +189,8 @@ class Segment:
         ) as session:
             patience = now() + min(PATIENCE, 5.0)
             while now() < deadline:
+                town.check()
+                self.sender.check()
                 for name, life in lives.items():
                     if life.ended.done():
                         raise RuntimeError(f"{name} ended by itself: {self._tail(name)}")

@@ -55,11 +55,17 @@ class Sender:
     _pending: dict[str, dict[str, Any]] = field(default_factory=dict)
     _old: deque[list[dict[str, Any]]] = field(default_factory=lambda: deque(maxlen=100))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _failed: list[asyncio.Task[None]] = field(default_factory=list)
     _turn: int = 0
 
     def __call__(self, trouble: Trouble) -> None:
         """This trouble is to be told of with the next delivery."""
         self._pending[trouble.fingerprint] = trouble.alert()
+
+    def check(self) -> None:
+        """Raises what ended a delivery by our own fault."""
+        for task in self._failed:
+            task.result()
 
     @property
     def idle(self) -> bool:
@@ -140,7 +146,7 @@ class Sender:
         self.under_way -= 1
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            raise RuntimeError("a delivery ended badly") from task.exception()
+            self._failed.append(task)
 
     async def _deliver(
         self, alerts: list[dict[str, Any]], after: float, truncated: int, spoilt: str, turn: int

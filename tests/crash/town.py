@@ -83,6 +83,7 @@ class Town:
     calls: list[Effect] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     port: int = 0
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _number: int = 0
     _free: list[str] = field(default_factory=list)  #: workloads that nothing is wrong with
     _uses: Counter[str] = field(default_factory=Counter)
@@ -116,7 +117,7 @@ class Town:
         await site.start()
         self.port = runner.addresses[0][1]
         self._remedies = remedies(self.url)
-        tasks = [
+        self.tasks = tasks = [
             asyncio.create_task(body)
             for body in (self._break(), self._mend(), self._watch(PODS), self._watch(SETS))
         ]
@@ -133,6 +134,12 @@ class Town:
     def url(self) -> str:
         """Where the servers are."""
         return f"http://127.0.0.1:{self.port}"
+
+    def check(self) -> None:
+        """Raises what ended a part of the town: without it nothing that follows means anything."""
+        for task in self.tasks:
+            if task.done():
+                task.result()
 
     def forget(self) -> None:
         """Begin a new history; nothing fires."""
@@ -256,9 +263,9 @@ class Town:
                     self._changed(event["type"], event["object"])
 
     def _changed(self, what: str, thing: dict[str, Any]) -> None:
-        name = thing["metadata"]["name"]
         if what == "BOOKMARK":
             return
+        name = thing["metadata"]["name"]
         if thing["kind"] == "Pod":
             if what == "DELETED":
                 self._cure(
