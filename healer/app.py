@@ -49,7 +49,7 @@ from healer.playbook_yaml.library import POLL_SECONDS
 from healer.ports import Cluster, Leases, Notifier, Store
 from healer.probes.registry import PROBES
 from healer.settings import Settings
-from healer.store.sqlite import SqliteStore
+from healer.store.assembly import Journal, open_store
 from healer.web.api import Api
 from healer.web.conditions import Conditions
 from healer.web.health import Health, LagSampler
@@ -151,7 +151,7 @@ async def start(
     What was opened is closed by `stack`, in reverse.
     """
     clock = clock or SystemClock()
-    world = await _world(settings, stack, clock, store, cluster)
+    world, journal = await _world(settings, stack, clock, store, cluster)
     elector = await _elector(settings, stack, world, leases)
     library = PlaybookLibrary(settings.playbooks.paths, Registry(ACTIONS, PROBES))
     world.playbooks = library.current
@@ -160,7 +160,10 @@ async def start(
             settings, stack, clock, alerts=world.alerts,
             open_notices=lambda: telling.still_open(world),
         )  # fmt: skip
-    return await _start(settings, world, library, notifiers, elector)
+    app = await _start(settings, world, library, notifiers, elector)
+    journal.subscribe(app.intake.wake)
+    journal.subscribe(app.worker.wake)
+    return app
 
 
 async def _world(
@@ -169,22 +172,24 @@ async def _world(
     clock: Clock,
     store: Store | None,
     cluster: Cluster | None,
-) -> World:
+) -> tuple[World, Journal]:
     crash = from_environment(os.environ.get("HEALER_CRASH_POINT"))
     if store is None:
-        store = await SqliteStore.open(settings.store.path, clock=clock, crash=crash)
-        stack.push_async_callback(store.close)
+        replica = settings.worker.replica
+        opened = await open_store(settings.store, stack, clock, crash, replica and f"{replica}-")
+    else:
+        opened = Journal(store, clock, lambda _: None)
     if cluster is None:
         cluster = await open_cluster(settings, stack, clock)
     switch = PauseFile(settings.pause_file, clock)
-    return World(
-        store=store,
+    world = World(
+        store=opened.store,
         cluster=cluster,
-        clock=clock,
+        clock=opened.clock,
         actions=ACTIONS,
         probes=PROBES,
         playbooks=tuple,
-        owner=random_id(platform.node().lower() or "healer"),
+        owner=random_id(settings.worker.replica or platform.node().lower() or "healer"),
         metrics=await open_prometheus(settings, stack, clock),
         alerts=await open_alertmanager(settings, stack, clock),
         http=await open_http(settings, stack, clock),
@@ -192,6 +197,7 @@ async def _world(
         local_pauses=switch.pauses,
         crash=crash,
     )
+    return world, opened
 
 
 async def _elector(
@@ -199,7 +205,7 @@ async def _elector(
 ) -> Elector | None:
     """Takes part in the election; None where there is no other replica, which then always leads."""
     wanted = settings.election
-    if not wanted.enabled:
+    if not (settings.store.shared if wanted.enabled is None else wanted.enabled):
         return None
     timing = Timing(wanted.lease_seconds, wanted.renew_deadline_seconds, wanted.retry_seconds)
     if leases is None:

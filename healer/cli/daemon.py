@@ -53,7 +53,7 @@ def secret_files(settings: Settings) -> list[Path]:
 
 _SECRET_KEYS = frozenset({
     "token_file", "token_files", "metrics_token_files", "password_file", "url_file",
-    "routing_key_file", "secret_file",
+    "direct_url_file", "routing_key_file", "secret_file",
 })  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from healer.cli.daemon import config_option, secret_files
 from healer.cli.output import machine, output_option, table
 from healer.errors import HealerError
 from healer.kernel.clock import SystemClock
+from healer.kernel.crashpoints import NO_CRASH
 from healer.kernel.secrets import SecretFile
 from healer.logs import configure
 from healer.settings import Settings, load
@@ -82,6 +83,14 @@ def _secrets(settings: Settings) -> list[Finding]:
 
 
 async def _journal(settings: Settings) -> AsyncIterator[Finding]:
+    if settings.store.shared:
+        from healer.store.assembly import open_store
+
+        async with AsyncExitStack() as stack:
+            opened = await open_store(settings.store, stack, SystemClock(), NO_CRASH, "")
+            await opened.store.counts()
+        yield Finding("journal", "ok", "PostgreSQL answers, and its schema is up to date")
+        return
     path = settings.store.path
     folder = path.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):

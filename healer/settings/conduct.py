@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from healer.settings.section import Seconds, Section
 
@@ -17,6 +17,53 @@ class StoreSettings(Section):
         default=Path("/var/lib/healer/healer.db"),
         description="SQLite file; its directory must be on a local disk, never on NFS.",
     )
+    url: str = Field(
+        default="",
+        description="PostgreSQL instead, which replicas can share: `postgresql://role@host/name`.",
+    )
+    url_file: Path | None = Field(
+        default=None, description="File with that URL, when there is a password in it."
+    )
+    direct_url: str = Field(
+        default="",
+        description="Past a proxy that pools transactions, for hints between replicas.",
+    )
+    direct_url_file: Path | None = Field(
+        default=None, description="File with that URL, when there is a password in it."
+    )
+    connections: int = Field(default=10, ge=3, le=100, description="Most at once to PostgreSQL.")
+
+    @property
+    def shared(self) -> bool:
+        """Whether several replicas can use this journal."""
+        return bool(self.url or self.url_file)
+
+    # A pattern would be told with the URL itself, and so with a password in it.
+    @field_validator("url", "direct_url")
+    @classmethod
+    def _no_secret(cls, url: str) -> str:
+        if url and not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError("is no PostgreSQL URL; write postgresql://role@host:port/database")
+        if (
+            "password=" in url
+            or ":" in url.partition("://")[2].rpartition("@")[0].partition("@")[0]
+        ):
+            raise ValueError(
+                "has a password in it; put the URL into a file and name that in url_file "
+                "(direct_url_file)"
+            )
+        return url
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "StoreSettings":
+        given = [name for name in ("path", "url", "url_file") if name in self.model_fields_set]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other; keep one")
+        if self.direct_url and self.direct_url_file:
+            raise ValueError("direct_url and direct_url_file exclude each other; keep one")
+        if (self.direct_url or self.direct_url_file) and not self.shared:
+            raise ValueError("direct_url goes with url or url_file; set one of them")
+        return self
 
 
 class Playbooks(Section):
@@ -36,6 +83,12 @@ class Worker(Section):
     lease_seconds: Seconds = Field(
         default=30.0,
         description="A claim lasts so long without renewal; then another worker takes over.",
+    )
+    replica: str = Field(
+        default="",
+        pattern=r"^([a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?)?$",
+        description="Name of this replica and no other, e.g. the pod's UID: claims that an earlier "
+        "process of this name held are over at start. Unset: they are when their leases end.",
     )
     hold_page_seconds: Seconds = Field(
         default=60.0, description="A person is told of what is held back for this long."

@@ -52,7 +52,12 @@ def test_lists_and_maps_come_from_the_environment() -> None:
     [
         ("log: {level: loud}", ["healer.yaml: log.level", "'loud'"]),
         ("lgo: {level: info}", ["healer.yaml: lgo", "there is no setting lgo"]),
-        ("store: {path: /x, url: y}", ["store.url", "there is no setting"]),
+        ("store: {path: /x, uri: y}", ["store.uri", "there is no setting"]),
+        ("store: {path: /x, url: 'postgresql://h/d'}", ["store: path and url exclude each other"]),
+        ("store: {url: 'mysql://h/d'}", ["store.url", "no PostgreSQL URL"]),
+        ("store: {url: 'postgresql://me:pw@h/d'}", ["store.url", "has a password", "url_file"]),
+        ("store: {url: 'postgresql://h/d?password=pw'}", ["store.url", "has a password"]),
+        ("store: {direct_url: 'postgresql://h/d'}", ["direct_url goes with url"]),
         ("log: {level: info, level: debug}", ["'level' is given twice"]),
         ("log: [", ["is not YAML"]),
         ("? [a, b]\n: 1", ["is not YAML"]),

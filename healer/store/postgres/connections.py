@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
-from healer.errors import Conflict, StoreUnavailable
+from healer.errors import ConfigError, Conflict, StoreUnavailable
 from healer.kernel.crashpoints import CrashPoints
 from healer.store.postgres.statements import SQL
 
@@ -109,6 +109,8 @@ class Database:
         self._closed = False
         #: Behind a proxy that pools by transaction: nothing may outlive one.
         self.pooled = False
+        #: Told the database's time at each transaction of ours.
+        self.on_time: Callable[[float], None] = lambda _: None
 
     # ------------------------------------------------------------------ writing
 
@@ -134,7 +136,7 @@ class Database:
                 _log.debug("%s: again after %s", self.name, type(error).__name__)
             except FAULT as error:
                 raise Conflict(f"{self.name}: the journal refused a write: {error}") from error
-            except asyncpg.PostgresError as error:
+            except (asyncpg.PostgresError, ConfigError) as error:
                 raise self.unavailable(error, seconds) from error
             await asyncio.sleep(pause)  # noqa: TID251 - a server is waited for, in real time
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -151,6 +153,7 @@ class Database:
             now, number, *_ = await connection.fetchrow(
                 SQL["opening"], given, f"{int(1000 * seconds)}ms"
             )
+            self.on_time(now)
             try:
                 result = await work(Transaction(connection, now))
             except LOST:
@@ -207,7 +210,7 @@ class Database:
                     return await self._view(look)
                 except LOST:  # one that broke while it was idle; a new one tells whether it is over
                     return await self._view(look)
-        except (asyncpg.PostgresError, *LOST) as error:
+        except (asyncpg.PostgresError, ConfigError, *LOST) as error:
             raise self.unavailable(error, self._read_seconds) from error
 
     async def _view(self, look: Look[T]) -> T:

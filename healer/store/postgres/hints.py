@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import asyncpg
 
-from healer.errors import StoreUnavailable
+from healer.errors import ConfigError, StoreUnavailable
 from healer.store.postgres.connections import LOST, Database
 
 _log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Hints:
                 finally:
                     self.listening.clear()
                     connection.terminate()
-            except (asyncpg.PostgresError, *LOST) as error:
+            except (asyncpg.PostgresError, ConfigError, *LOST) as error:
                 _log.info("%s: not listening for hints (%s)", database.name, type(error).__name__)
             await asyncio.sleep(pause)  # noqa: TID251 - a server is waited for, in real time
             pause = min(2 * pause, _LONGEST_PAUSE)

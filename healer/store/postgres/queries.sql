@@ -103,6 +103,13 @@ SET owner = $1, epoch = epoch + 1, lease_until = $2::float8, wake_at = NULL
 FROM due WHERE episode.id = due.id
 RETURNING episode.id, due.owner AS before, episode.epoch, episode.doc
 
+-- name: leases_end
+WITH theirs AS MATERIALIZED (
+    SELECT id FROM episode WHERE starts_with(owner, $1) AND state <> 'closed'
+    ORDER BY id FOR UPDATE
+)
+UPDATE episode SET lease_until = 0 FROM theirs WHERE episode.id = theirs.id
+
 -- name: renew
 -- A lease that was asked to be longer for the sake of one step is never cut short.
 WITH ours AS MATERIALIZED (

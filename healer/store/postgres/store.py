@@ -23,6 +23,7 @@ from healer.store.postgres import claims, commits, inbox, people, schema, views
 from healer.store.postgres.connections import LOST, Database, Transaction
 from healer.store.postgres.hints import Hints
 from healer.store.postgres.lanes import Lane
+from healer.store.postgres.time import DatabaseClock
 
 _log = logging.getLogger(__name__)
 
@@ -77,16 +78,20 @@ class PostgresStore:
         *,
         direct_url: str | Callable[[], str] = "",
         clock: Clock | None = None,
+        time: DatabaseClock | None = None,
         crash: CrashPoints = NO_CRASH,
         accept_seconds: float = 0.08,
         write_seconds: float = 5.0,
         connections: int = 10,
+        heir_of: str = "",
     ) -> "PostgresStore":
         """Open the journal at `url` (asked for anew at each connection when it is a function).
 
         `direct_url` leads past a proxy that pools transactions, for hints; without it, behind such
         a proxy, there are none. `accept_seconds` is how long an alert may wait for its commit, so
         that an overloaded healer answers 503 in time; `write_seconds` the same for everything else.
+        `time` is told what time the database says it is. Claims of owners whose names begin with
+        `heir_of` are over: only for a name that no other living process can have.
         Raises ConfigError when the database cannot be used as it is and StoreUnavailable when it
         cannot be reached now.
 
@@ -97,6 +102,8 @@ class PostgresStore:
         database = Database(
             shown(address()), address, crash, size=connections, read_seconds=_READ_SECONDS
         )
+        if time is not None and clock is None:
+            database.on_time = time.learn
         await _prepare(database)
         listener: Database | None = None if database.pooled else database
         if direct_url:
@@ -104,13 +111,20 @@ class PostgresStore:
             listener = Database(shown(past()), past, crash, size=1, read_seconds=_READ_SECONDS)
         elif database.pooled:
             _log.info("%s: behind a pooling proxy, so no hints between replicas", database.name)
-        return cls(
+        store = cls(
             database,
             Hints(database, listener),
             clock,
             accept_seconds=accept_seconds,
             write_seconds=write_seconds,
         )
+        if heir_of:
+            try:
+                await store._inherit(heir_of)
+            except BaseException:
+                await store.close()
+                raise
+        return store
 
     # ------------------------------------------------------------------ writes
 
@@ -299,6 +313,14 @@ class PostgresStore:
 
     def _present(self) -> float | None:
         return None if self._clock is None else self._clock.now()
+
+    async def _inherit(self, prefix: str) -> None:
+        """End the leases of earlier processes of this replica."""
+
+        async def end(transaction: Transaction) -> int:
+            return await transaction.run("leases_end", prefix)
+
+        await self._write("claim", end, self._present())
 
     async def _write(
         self,
