@@ -5,7 +5,6 @@ The stalls are shorter than in the field (seconds, not a minute): healer gives a
 """
 
 import asyncio
-import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -18,6 +17,7 @@ import aiohttp
 import pytest
 
 from tests.faults.kept import missing_in
+from tests.faults.preload import compiled
 from tests.faults.process import Sender, Served, now, recovered
 
 RATE = 100.0
@@ -61,12 +61,7 @@ def _plain(folder: Path) -> Mapping[str, str]:
 
 def _preloaded(folder: Path) -> Mapping[str, str]:
     """Every fsync of the process goes through ours."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("making fsync slow needs a C compiler")
-    library = folder / "slow_sync.so"
-    source = Path(__file__).with_name("slow_sync.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    library = compiled("slow_sync", folder)
     return {"LD_PRELOAD": str(library), "SLOW_SYNC": str(folder / "slow")}
 
 
