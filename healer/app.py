@@ -42,6 +42,7 @@ from healer.engine.world import EngineOptions, World
 from healer.kernel.clock import Clock, SystemClock
 from healer.kernel.crashpoints import from_environment
 from healer.kernel.ids import random_id
+from healer.kernel.steady import SteadyClock
 from healer.kernel.tasks import Progress, keep
 from healer.logs import RunLog
 from healer.playbook_yaml import PlaybookLibrary, Registry
@@ -150,7 +151,7 @@ async def start(
 
     What was opened is closed by `stack`, in reverse.
     """
-    clock = clock or SystemClock()
+    clock = clock or SteadyClock(SystemClock())
     world, journal = await _world(settings, stack, clock, store, cluster)
     elector = await _elector(settings, stack, world, leases)
     library = PlaybookLibrary(settings.playbooks.paths, Registry(ACTIONS, PROBES))
