@@ -1,6 +1,5 @@
 """Budgets are token buckets that survive a restart: how much may be disrupted, and how fast."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from healer.domain.plan import Plan, PlannedStep
@@ -74,22 +73,23 @@ def spends(plan: Plan, step: PlannedStep) -> tuple[Spend, ...]:
     """
     if step.cost == 0:
         return ()
-    names = {
-        Scope.TARGET: str(step.target),
-        Scope.OWNER: str(plan.lock),
-        Scope.PLAYBOOK: plan.playbook,
-        Scope.ACTION_CLASS: step.action_class,
-        Scope.NAMESPACE: plan.namespace,
-        Scope.ZONE: plan.zone,
-        Scope.CLUSTER: "cluster",
-    }
-    rates: Mapping[Scope, Rate] = {**DEFAULT_BUDGETS, **plan.guards.budgets}
+    names = (
+        (Scope.TARGET, str(step.target)),
+        (Scope.OWNER, str(plan.lock)),
+        (Scope.PLAYBOOK, plan.playbook),
+        (Scope.ACTION_CLASS, step.action_class),
+        (Scope.NAMESPACE, plan.namespace),
+        (Scope.ZONE, plan.zone),
+        (Scope.CLUSTER, "cluster"),
+    )
+    budgets = plan.guards.budgets
     found: list[Spend] = []
-    for scope in Scope:
-        if not names[scope]:
+    for scope, name in names:
+        if not name:
             continue
-        key, rate, default = f"{scope}/{names[scope]}", rates[scope], DEFAULT_BUDGETS[scope]
-        if rate != default:
+        key, default = f"{scope.value}/{name}", DEFAULT_BUDGETS[scope]
+        rate = budgets.get(scope, default)
+        if rate is not default and rate != default:
             own = f"{key}@{rate.count}/{rate.per_seconds:g}"
             found.append(Spend(own, scope, step.cost, rate))
         if not _looser(rate, default):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from healer.domain.playbook import Guards, Mode, OnUnknown, UndoRule, VerifyRule
@@ -30,7 +31,7 @@ class PlannedStep:
     timeout_seconds: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: its digest is kept beside the fields
 class Plan:
     """What would be done for one episode, in order, and under which guards."""
 
@@ -47,7 +48,7 @@ class Plan:
     made_at: float
     labels: Mapping[str, str] = field(default_factory=dict)  #: the alert's, for probes
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Identity of what would be done; an approval is bound to it."""
         return digest(
