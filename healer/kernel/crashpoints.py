@@ -26,11 +26,15 @@ NO_CRASH: CrashPoints = _Never()
 
 
 class KillAt:
-    """Kills this process with SIGKILL when `name` is reached for the `nth` time (from 1)."""
+    """Ends this process with SIGKILL when `name` is reached for the `nth` time (from 1).
 
-    def __init__(self, name: str, nth: int = 1) -> None:
+    With SIGSTOP it is frozen there instead, until somebody lets it go on.
+    """
+
+    def __init__(self, name: str, nth: int = 1, *, freeze: bool = False) -> None:
         self._name = name
         self._left = nth
+        self._signal = signal.SIGSTOP if freeze else signal.SIGKILL
 
     def reach(self, name: str) -> None:
         """Count down, and end the process at zero."""
@@ -38,12 +42,15 @@ class KillAt:
             return
         self._left -= 1
         if self._left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._signal)
 
 
 def from_environment(value: str | None) -> CrashPoints:
-    """`after:intent` or `after:intent#3` (third time) as crash points; nothing set means none."""
+    """`after:intent` or `after:intent#3` (third time) as crash points; nothing set means none.
+
+    `freeze:after:intent` freezes there.
+    """
     if not value:
         return NO_CRASH
-    name, _, nth = value.partition("#")
-    return KillAt(name, int(nth or "1"))
+    name, _, nth = value.removeprefix("freeze:").partition("#")
+    return KillAt(name, int(nth or "1"), freeze=value.startswith("freeze:"))

@@ -205,3 +205,41 @@ def test_each_class_of_actions_has_its_component(name: str) -> None:
         a.needs(a.params.model_construct()) for a in ACTIONS.values() if a.action_class == name
     )
     assert needs == (name in GROUPS)
+
+
+def test_replicas_share_one_database_and_nothing_else(tmp_path: Path) -> None:
+    """With `replicas` two pods roll one by one, keep apart, and hold no claim of their own."""
+    objects = compose(tmp_path, ["replicas"])
+    spec = the(objects, "Deployment")["spec"]
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert of_kind(objects, "PersistentVolumeClaim") == []
+    pod = pod_of(objects)
+    assert not any("persistentVolumeClaim" in volume for volume in pod["volumes"])
+    labels = spec["template"]["metadata"]["labels"]
+    for rule in pod["topologySpreadConstraints"]:
+        assert rule["labelSelector"]["matchLabels"].items() <= labels.items()
+    budget = the(objects, "PodDisruptionBudget")["spec"]
+    assert budget["selector"]["matchLabels"].items() <= labels.items()
+    assert budget["maxUnavailable"] == 1
+
+
+def test_replicas_settings_elect_by_the_lease_that_is_granted(tmp_path: Path) -> None:
+    """The settings with `replicas` name a shared journal and the Lease that the Role is for."""
+    objects = compose(tmp_path / "over", ["replicas"])
+    file = tmp_path / "healer.yaml"
+    file.write_text(settings_text())
+    (container,) = pod_of(objects)["containers"]
+    given = {one["name"]: one.get("value", "healer-7d9f8-x2v5k") for one in container["env"]}
+    settings = load(file, given)
+    assert settings.store.shared
+    assert settings.election.enabled is None
+    assert settings.worker.replica == "healer-7d9f8-x2v5k"
+    mounts = {m["mountPath"]: m["name"] for m in container["volumeMounts"]}
+    assert mounts[str(Path(given["HEALER_STORE__URL_FILE"]).parent)] == "postgres"
+    role = the(objects, "Role")
+    assert role["metadata"]["namespace"] == settings.kubernetes.own_namespace
+    (names,) = [rule["resourceNames"] for rule in role["rules"] if "resourceNames" in rule]
+    assert names == [settings.election.lease_name]
+    assert [rule["verbs"] for rule in role["rules"]] == [["create"], ["get", "update"]]
+    assert the(objects, "RoleBinding")["roleRef"]["name"] == role["metadata"]["name"]

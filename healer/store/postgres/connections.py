@@ -80,6 +80,9 @@ class Transaction:
         return int(status.rpartition(" ")[2])
 
 
+#: A client that says nothing in the middle of a write for so long is frozen or gone.
+_SILENT_SECONDS = 4.0
+
 Work = Callable[[Transaction], Awaitable[T]]
 Look = Callable[[View], Awaitable[T]]
 
@@ -132,6 +135,7 @@ class Database:
                     return await self._attempt(points, work, seconds, given)
             except (*AGAIN, *LOST, _Undone) as error:
                 if asyncio.get_running_loop().time() + pause >= deadline:
+                    await self._free()
                     raise self.unavailable(error, seconds) from error
                 _log.debug("%s: again after %s", self.name, type(error).__name__)
             except FAULT as error:
@@ -179,6 +183,16 @@ class Database:
         for point in points:
             self._crash.reach(f"after:{point}")
         return result
+
+    async def _free(self) -> None:
+        """End what a frozen or vanished replica has begun and holds up everybody with."""
+        try:
+            ended = await self.read(lambda view: view.rows("free", _SILENT_SECONDS))
+        except StoreUnavailable as error:
+            _log.debug("%s", error)
+            return
+        if ended:
+            _log.warning("%s: ended %d transactions of silent clients", self.name, len(ended))
 
     async def _look_up(self, number: str, error: BaseException) -> None:
         """Return when transaction `number` is committed; raise _Undone when it never will be.

@@ -16,6 +16,15 @@ BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY
 -- name: opening_read
 SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
 
+-- name: free
+-- End transactions that write, of our own role here, whose client has said nothing for $1 seconds. A
+-- process that is frozen between two messages of one statement counts as active, so that
+-- idle_in_transaction_session_timeout does not end it (seen on 15), and its locks hold up everybody.
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+    AND backend_xid IS NOT NULL AND wait_event = 'ClientRead'
+    AND state_change < clock_timestamp() - make_interval(secs => $1::float8)
+
 -- name: fate
 SELECT pg_xact_status($1::text::xid8)
 
