@@ -112,19 +112,24 @@ class Well:
 class StillWorld:
     """The parts of a cluster that the engine asks here, answered from memory."""
 
+    def __init__(self) -> None:
+        self._seen: dict[TargetRef, Observation] = {}
+
     async def observe(self, ref: TargetRef) -> Observation:
         """A Deployment with one bad pod of three."""
-        pods = tuple(
-            PodState(
-                TargetRef(Kind.POD, f"{ref.name}-{n}", ref.namespace, f"{ref.name}-{n}"),
-                f"node-{n}", "", n > 0, "Running",
+        pinned = ref.with_uid(f"uid-{ref.name}")
+        if (seen := self._seen.get(pinned)) is None:
+            pods = tuple(
+                PodState(
+                    TargetRef(Kind.POD, f"{ref.name}-{n}", ref.namespace, f"{ref.name}-{n}"),
+                    f"node-{n}", "", n > 0, "Running",
+                )
+                for n in range(3)
+            )  # fmt: skip
+            seen = self._seen[pinned] = Observation(
+                pinned, time.time(), "1", replicas=3, ready=2, updated=3, pods=pods
             )
-            for n in range(3)
-        )  # fmt: skip
-        return Observation(
-            ref.with_uid(f"uid-{ref.name}"), time.time(), "1", replicas=3, ready=2, updated=3,
-            pods=pods,
-        )  # fmt: skip
+        return seen
 
     async def missing_right(self, permission: Permission, namespace: str) -> str:
         """None is."""
@@ -173,7 +178,7 @@ def alerts(count: int) -> list[Alert]:
 
 @dataclass
 class Watched:
-    """A store that notes when each claim was given and when the commit that ended it was on disk."""
+    """A store that notes when a claim was given and when the commit that ended it was on disk."""
 
     store: Store
     began: dict[str, float] = field(default_factory=dict)
@@ -299,15 +304,31 @@ async def on_sqlite(folder: Path, runs: int, flight: int) -> dict[str, Any]:
             await store.close()
 
 
+async def on_postgres(url: str, runs: int, flight: int) -> dict[str, Any]:
+    """The workload on an empty database."""
+    from healer.store.postgres import PostgresStore
+
+    store = await PostgresStore.open(url, clock=SystemClock(), accept_seconds=30.0)
+    try:
+        return await drive(store, runs, flight)
+    finally:
+        await store.close()
+
+
 def main() -> None:
     """One measurement, as one JSON line."""
     parser = argparse.ArgumentParser(description="three-step runs through healer's own engine")
-    parser.add_argument("store", choices=["sqlite"])
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("store", choices=["sqlite", "postgres"])
+    parser.add_argument("--folder", type=Path, default=Path.cwd())
+    parser.add_argument("--url", default="")
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--flight", type=int, default=50)
     given = parser.parse_args()
-    print(json.dumps(asyncio.run(on_sqlite(given.folder, given.runs, given.flight))))
+    if given.store == "sqlite":
+        work = on_sqlite(given.folder, given.runs, given.flight)
+    else:
+        work = on_postgres(given.url, given.runs, given.flight)
+    print(json.dumps(asyncio.run(work)))
 
 
 if __name__ == "__main__":
