@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from healer.kernel.clock import Clock
-from healer.kernel.ids import digest
 from healer.ports import Store
 from healer.store.postgres import PostgresStore
 from healer.store.sqlite import SqliteStore
@@ -37,12 +36,10 @@ async def _memory(folder: Path, clock: Clock) -> Store:
 
 def _database(folder: Path) -> str:
     """What the folder stands for in PostgreSQL: a database of its own."""
-    name = "t" + digest(str(folder))[:16]
     try:
-        shared().new_database(name)
+        return shared().database(str(folder))
     except UnavailableError as error:
         pytest.skip(f"no PostgreSQL: {error}")
-    return name
 
 
 async def _postgres(folder: Path, clock: Clock) -> Store:

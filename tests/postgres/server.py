@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections import deque
 from functools import cache
 from pathlib import Path
 from typing import Literal, Self
@@ -25,8 +24,8 @@ _SIGNALS = {
     "kill": signal.SIGKILL,
 }
 USER = "healer"
-#: Databases kept at once; the oldest is dropped for a new one.
-_DATABASES = 12
+#: So many tests can have one at once.
+_DATABASES = 6
 _PATIENCE = 60.0
 
 _CONFIGURATION = """\
@@ -59,7 +58,7 @@ class Server:
         self._data = self.folder / "data"
         self._log = self.folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._made: deque[str] = deque()
+        self._labels: dict[str, str] = {}  #: label to database, oldest first
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -134,13 +133,31 @@ class Server:
         if not name:
             self._count += 1
             name = f"t{self._count}"
-        if name in self._made:
-            return self.dsn(name)
-        while len(self._made) >= _DATABASES:
-            self.sql(f'DROP DATABASE "{self._made.popleft()}" WITH (FORCE)')
-        self.sql(f'CREATE DATABASE "{name}"')
-        self._made.append(name)
+        if not self.sql(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
+            self.sql(f'CREATE DATABASE "{name}"')
         return self.dsn(name)
+
+    def database(self, label: str) -> str:
+        """The name of an empty database for `label`; asked again, it is the same, as it is now.
+
+        Making and dropping them is slow, so there are only a few, and the one that was asked for
+        the longest time ago is emptied for a new label. For small tests that run one by one.
+        """
+        if label in self._labels:
+            self._labels[label] = self._labels.pop(label)
+            return self._labels[label]
+        if len(self._labels) < _DATABASES:
+            name = f"shared{len(self._labels)}"
+            self.new_database(name)
+        else:
+            name = self._labels.pop(next(iter(self._labels)))
+            self.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                f"WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+            )
+            self.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public", name)
+        self._labels[label] = name
+        return name
 
     def sql(self, statement: str, database: str = "postgres") -> list[list[str]]:
         """Rows of a statement, by the server's own `psql`. For set-up and checks, not for speed."""
