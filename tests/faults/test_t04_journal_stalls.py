@@ -21,7 +21,7 @@ from tests.faults.preload import compiled
 from tests.faults.process import Sender, Served, now, recovered
 
 RATE = 100.0
-STALL_SECONDS = 3.0
+STALL_SECONDS = 2.0
 CALM_SECONDS = 1.0
 LOCKER = """
 import sqlite3, sys

@@ -46,21 +46,19 @@ async def create_server(self, *args, **named):
 
 asyncio.base_events.BaseEventLoop.create_server = create_server
 """
-CALM = PLANTED.replace("time.sleep(0.4)", "await asyncio.sleep(0)")
 
 
-@pytest.mark.parametrize(("text", "code"), [(PLANTED, 1), (CALM, 0)], ids=["planted", "calm"])
-def test_t15_a_planted_stall_fails_its_test(tmp_path: Path, text: str, code: int) -> None:
-    """A test whose code blocks the loop fails and names the culprit; the same without it passes."""
-    (tmp_path / "test_planted.py").write_text(text)
+def test_t15_a_planted_stall_fails_its_test(tmp_path: Path) -> None:
+    """A test whose code blocks the loop fails and names the culprit."""
+    (tmp_path / "test_planted.py").write_text(PLANTED)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "tests.stall", "-p", "no:cacheprovider",
          "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), str(tmp_path)],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=100,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert done.returncode == code, done.stdout
-    assert ("the event loop was blocked: blocks" in done.stdout) == bool(code), done.stdout
+    assert done.returncode == 1, done.stdout
+    assert "the event loop was blocked: blocks" in done.stdout
 
 
 def test_t15_the_detector_is_on_in_every_test(request: pytest.FixtureRequest) -> None:
