@@ -3,11 +3,11 @@
 from typing import Any
 
 _WIDTH, _LEFT, _RIGHT = 1000, 112, 24
-_LANE, _BAR, _TOP = 58, 18, 8
+_LANE, _BAR, _TOP = 82, 18, 2
 _COLOURS = {True: "#79b791", False: "#d9776f", None: "#c9d0d8"}
-_MARKS = ("fault", "alert", "held", "released", "action", "returned")
-#: Labels nearer than this to each other take turns above and below the bar. Pixels.
-_CLOSE = 62
+_MARKS = ("fault", "alert", "held", "released", "action", "killed", "returned")
+#: About the width of a letter. Pixels.
+_LETTER = 7.2
 Lane = tuple[str, list[list[Any]], dict[str, Any]]
 
 
@@ -32,7 +32,7 @@ def timeline(lanes: list[Lane]) -> str:
         top = _TOP + number * _LANE + (_LANE - _BAR) // 2
         parts.append(f'<text x="0" y="{top + 13}" fill="#1d2733" font-weight="600">{name}</text>')
         parts += _bars(samples, x, top, end)
-        parts += _marks(times, x, top)
+        parts += _marks(times, x, top) if samples else []
     parts += _axis(x, start, end, height)
     return "".join([*parts, "</svg>"])
 
@@ -54,18 +54,22 @@ def _bars(samples: list[list[Any]], x: Any, top: int, end: float) -> list[str]:
 
 
 def _marks(times: dict[str, Any], x: Any, top: int) -> list[str]:
+    """A line and a word for each event; words that would touch stand at different heights."""
     given = {"fault": 0.0, **times}
     seen = sorted((given[name], name) for name in _MARKS if given.get(name) is not None)
-    parts, ends = [], {True: -1e9, False: -1e9}
+    heights = (top - 7, top + _BAR + 15, top - 20, top + _BAR + 28)
+    ends = dict.fromkeys(heights, float("-inf"))
+    parts = []
     for at, name in seen:
-        place = x(at)
-        above = place - ends[True] >= _CLOSE or ends[True] <= ends[False]
-        ends[above] = place
-        label = top - 7 if above else top + _BAR + 15
+        place, half = x(at), len(name) * _LETTER / 2
+        height = next((h for h in heights if place - half > ends[h]), heights[0])
+        ends[height] = place + half + _LETTER
+        low, high = min(top - 5, height), max(top + _BAR + 5, height - 10)
         parts.append(
-            f'<line x1="{place}" y1="{top - 5}" x2="{place}" y2="{top + _BAR + 5}" '
-            'stroke="#1d2733" stroke-width="1.6"/>'
-            f'<text x="{place}" y="{label}" text-anchor="middle" fill="#1d2733">{name}</text>'
+            f'<line x1="{place}" y1="{low}" x2="{place}" y2="{high}" stroke="#1d2733" '
+            'stroke-width="1.6"/>'
+            f'<text x="{place}" y="{height}" text-anchor="middle" fill="#1d2733" stroke="#fff" '
+            f'stroke-width="3" paint-order="stroke">{name}</text>'
         )
     return parts
 

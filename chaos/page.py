@@ -39,7 +39,7 @@ _CREDIT = {
     "nobody": "credit: nobody",
     "not examined": "credit: not examined",
 }
-_COLUMNS = ("deviated", "alert", "held", "released", "action", "returned")
+_COLUMNS = ("deviated", "alert", "held", "released", "action", "killed", "returned")
 
 
 def page(content: dict[str, Any]) -> str:
@@ -90,8 +90,8 @@ def _overview(experiments: list[dict[str, Any]]) -> str:
         cells = [
             f'<a href="#{escape(one["name"])}">{escape(one["name"])}</a>', verdict["status"],
             verdict["credit"], *(_s(times[key]) for key in ("deviated", "alert", "action")),
-            _s(times["returned"], "never"),
-            _s(beside["returned"], "never") if beside else "-", str(len(verdict["actions"])),
+            _s(times["returned"], _never(times)),
+            _s(beside["returned"], _never(beside)) if beside else "-", str(len(verdict["actions"])),
         ]  # fmt: skip
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return (
@@ -133,7 +133,7 @@ def _times(lanes: list[tuple[str, Any, dict[str, Any]]]) -> str:
     rows = "".join(
         f"<tr><td>{name}</td>"
         + "".join(
-            f"<td>{_s(times[key], 'never' if key in {'returned', 'deviated'} else '-')}</td>"
+            f"<td>{_s(times[key], _never(times) if key == 'returned' else '-')}</td>"
             for key in used
         )
         + "</tr>"
@@ -146,6 +146,11 @@ def _list(kind: str, items: list[str]) -> str:
     if not items:
         return ""
     return f'<ul class="{kind}">' + "".join(f"<li>{escape(i)}</li>" for i in items) + "</ul>"
+
+
+def _never(times: dict[str, Any]) -> str:
+    """What stands for "did not come back": nothing, where nothing ran."""
+    return "-" if times["ended"] is None else "never"
 
 
 def _s(seconds: float | None, missing: str = "-") -> str:

@@ -23,6 +23,7 @@ class Times:
     held: float | None = None
     released: float | None = None
     action: float | None = None
+    killed: float | None = None
     returned: float | None = None
     ended: float | None = None
 
@@ -281,6 +282,7 @@ def _times(claim: Claim, course: Course) -> Times:
         held=after(course.held_at),
         released=after(course.released_at),
         action=after(course.actions[0].intent_at) if course.actions else None,
+        killed=after(course.killed_at),
         returned=after(course.returned_at),
         ended=after(course.ended_at),
     )

@@ -42,4 +42,5 @@ def until_held(configuration: Configuration | None = None) -> dict[str, Any]:
         if since is not None and now() - since >= claim.hold.seconds:
             break
         pause(0.4)
-    return {"at": now(), "held_at": since}
+    # With remediation off there is nobody who could hold.
+    return {"at": now(), "held_at": None if play.control else since}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from chaoslib.exceptions import ChaosException
@@ -14,7 +14,7 @@ from chaoslib.experiment import ensure_experiment_is_valid
 from chaos.catalogue import load, names
 from chaos.claim import claim_of
 from chaos.errors import ChaosError
-from chaos.site import HealerAccess, Site
+from chaos.site import HealerAccess, HookName, Site, read_site
 from tests.demo.stack import ROOT
 
 CHAOS = ROOT / "chaos"
@@ -119,6 +119,17 @@ def test_a_claim_with_a_wrong_key_is_an_error() -> None:
     content = load(only=["hang"])[0].content
     with pytest.raises(ChaosError, match="claim of experiment hang: budgets"):
         claim_of("hang", content, {"budgets": 1})
+
+
+def test_the_page_about_them_is_true(tmp_path: Path) -> None:
+    """docs/chaos.md names each experiment and each hook, and its site file is one."""
+    text = (ROOT / "docs" / "chaos.md").read_text()
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE)) == TWELVE
+    for hook in get_args(HookName):
+        assert f"`{hook}`" in text
+    site = tmp_path / "chaos-site.yaml"
+    site.write_text(re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[0])
+    load(read_site(site, context="staging"))
 
 
 def test_files_stay_readable() -> None:
