@@ -12,7 +12,8 @@ from healer.errors import Blind, HealerError, NotFound, Refused, TimedOut, Unaut
 from healer.kernel.clock import Clock
 from healer.ports import AlertingRule, Sample
 
-BODY_LIMIT = 64 << 20
+#: Parsing holds the interpreter, in whatever thread: this much takes less than 100 ms.
+BODY_LIMIT = 16 << 20
 RULES_SECONDS = 60.0  #: alerting rules are read again after this
 CONFIG_SECONDS = 300.0  #: external labels are read again after this
 PARALLEL = 4  #: requests at the same time for one `query_many`

@@ -319,7 +319,7 @@ async def test_fifty_megabytes_do_not_stop_the_loop(server: Server) -> None:
     del rows
     assert len(body) > 50_000_000
     server.answer = lambda _: web.Response(body=body, content_type="application/json")
-    client = Prometheus(server.url, clock=FakeClock(), timeout=30.0)
+    client = Prometheus(server.url, clock=FakeClock(), timeout=30.0, body_limit=64 << 20)
     longest = 0.0
     done = asyncio.Event()
 

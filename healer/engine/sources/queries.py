@@ -9,12 +9,14 @@ from healer.domain.episode import Episode
 from healer.domain.playbook import Playbook, TriggerKind
 from healer.domain.selection import QUERY_SOURCE
 from healer.engine.world import World
-from healer.errors import HealerError
+from healer.errors import HealerError, Refused
 from healer.kernel.ids import label_fingerprint
 from healer.ports import EpisodeFilter, Metrics, Sample
 
 _log = logging.getLogger(__name__)
 
+#: A trigger that returns more series is about everything and so about nothing: it is refused.
+MAX_SERIES = 1000
 #: How often triggers are looked at for being due. Seconds.
 TICK_SECONDS = 1.0
 
@@ -64,7 +66,7 @@ class Queries:
         for playbook in due:
             state = self._state(playbook)
             state.next_at = mono + playbook.trigger.every_seconds
-            answer = answers[playbook.trigger.expr]
+            answer = _bounded(answers[playbook.trigger.expr])
             if isinstance(answer, Exception):
                 state.since.clear()  # a gap: `for` starts anew; what fires is held
                 _log.warning(
@@ -137,12 +139,31 @@ class Queries:
         if playbook is None:
             return None
         try:
-            samples = await self._metrics.query(playbook.trigger.expr)
+            samples = _within(await self._metrics.query(playbook.trigger.expr))
         except HealerError as error:
             _log.warning("trigger cannot be asked", extra={"error": str(error)})
             return None
         labels = _labels(playbook, samples)
         return any(label_fingerprint(found) == episode.fingerprint for found in labels)
+
+
+def _within(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Raises Refused for too many."""
+    if len(samples) > MAX_SERIES:
+        raise Refused(
+            f"the trigger's query returns {len(samples)} series, more than {MAX_SERIES}; aggregate "
+            "it to the objects that are to be acted on, e.g. max by (namespace, pod) (…)"
+        )
+    return samples
+
+
+def _bounded(answer: Sequence[Sample] | Exception) -> Sequence[Sample] | Exception:
+    if isinstance(answer, Exception):
+        return answer
+    try:
+        return _within(answer)
+    except Refused as error:
+        return error
 
 
 def _as_alert(episode: Episode) -> Alert:
