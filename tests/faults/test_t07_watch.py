@@ -112,7 +112,8 @@ class Seen:
     struck: int
     found_after: float  #: from the bad state to the effect; real seconds
     longest: float  #: between two lists
-    deletes: list[str]
+    deletes: set[str]
+    intents: int
     pod: str
     episodes: int
 
@@ -152,8 +153,9 @@ async def _live(plane: SimulatedCluster, folder: Path, case: str, web: str) -> S
         longest = max(b - a for a, b in itertools.pairwise(lists))
         struck = sum(len(fault.hits) for fault in faults)
         episodes = len(await house.episodes())
-    deletes = [what for _, what, code in written(plane, web) if "delete" in what and code < 300]
-    return Seen(struck, found_after, longest, deletes, name, episodes)
+        intents = len(house.heard.of(FactKind.INTENT))
+    deletes = {what for _, what, code in written(plane, web) if "delete" in what and code < 300}
+    return Seen(struck, found_after, longest, deletes, intents, name, episodes)
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +190,7 @@ def test_t7_no_state_is_missed_and_none_acted_on_twice(
         f"lists {one.longest:.1f} s apart (limit here {SILENCE:g} s, 55 s by default)",
     )
     assert one.struck, "the fault never struck"
-    assert one.deletes == [f"delete {one.pod}"]
+    assert one.deletes == {f"delete {one.pod}"}
+    assert one.intents == 1
     assert one.episodes == 1
     assert one.longest < SILENCE + SLACK
