@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.stamp-$(shell cat requirements/dev.txt pyproject.toml 2>/dev/
 NODES  ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle bench-runs bench-forecast chaos-experiments chaos-staging schema lock clean
+.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle bench-runs bench-forecast chaos-crash chaos chaos-experiments chaos-staging schema lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ cluster: setup ## start the test cluster and leave it running
 cluster-down: setup ## stop it
 	@$(BIN)/python -m tests.bed down
 
+chaos-crash: setup ## kill healer N times (STORE=sqlite|postgres, RESUME=folder): is anything lost or done twice?
+	@$(BIN)/python -m tests.crash --kills $(or $(N),10000) --store $(or $(STORE),sqlite) $(if $(RESUME),--resume $(RESUME))
+
 bench-ingest: setup ## webhook to disk: latency and throughput against their bars
 	@$(BIN)/python -m bench.ingest
 
@@ -55,6 +58,9 @@ bench-react: setup ## webhook to patch at the API server: latency against its ba
 
 bench-idle: setup ## processor time and memory while nothing is wrong, against their bars
 	@$(BIN)/python -m bench.idle
+
+chaos: setup ## everything that takes long: experiments, simulator, crashes, flood, soak (MINUTES=budget)
+	@$(BIN)/python -m tests.longhaul $(if $(MINUTES),--minutes $(MINUTES))
 
 chaos-experiments: setup ## the chaos experiments with their control runs on the test bed (minutes)
 	@$(BIN)/python -m tests.chaos $(if $(SECONDS_BUDGET),--seconds $(SECONDS_BUDGET)) $(if $(ONLY),--only $(ONLY))
