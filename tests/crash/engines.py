@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from healer.kernel.clock import SystemClock
+from healer.store.postgres import PostgresStore
 from healer.store.sqlite import SqliteStore
 from healer.testing.history import History
 from healer.testing.history.reading import read_store
+from tests.postgres import Server
 
 
 class Engine(Protocol):
     """Where the journal of one segment is."""
 
-    replicas: int  #: healers that may share it
+    replicas: int  #: healers that share it
+    longest: float  #: the longest life between two kills: some starts, some work. Seconds
 
     def settings(self) -> Mapping[str, Any]:
         """The `store` section of healer's settings."""
@@ -40,6 +43,7 @@ class Sqlite:
 
     folder: Path
     replicas: int = 1
+    longest: float = 0.5
 
     @property
     def _path(self) -> Path:
@@ -73,3 +77,37 @@ class Sqlite:
     async def discard(self) -> None:
         """Remove the file."""
         shutil.rmtree(self._path.parent)
+
+
+@dataclass
+class Postgres:
+    """A database of its own on a private server; two healers."""
+
+    server: Server
+    name: str
+    replicas: int = 2
+    longest: float = 1.0
+
+    def settings(self) -> Mapping[str, Any]:
+        """Its URL; over a Unix socket there is no password in it."""
+        return {"url": self.server.new_database(self.name), "connections": 4}
+
+    async def read(self) -> History:
+        """As any replica reads it."""
+        url = self.server.dsn(self.name)
+        clock = SystemClock()
+        store = await PostgresStore.open(url, clock=clock, connections=3)
+        try:
+            facts, runs, episodes = await read_store(store)
+        finally:
+            await store.close()
+        ids = self.server.sql(
+            "SELECT encode(id, 'hex') FROM event UNION SELECT encode(id, 'hex') FROM rejected",
+            self.name,
+        )
+        kept = frozenset(row[0] for row in ids)
+        return History(clock.now(), facts, runs, episodes, kept=kept)
+
+    async def discard(self) -> None:
+        """Remove the database."""
+        self.server.sql(f'DROP DATABASE "{self.name}" WITH (FORCE)')

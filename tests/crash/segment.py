@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import yaml
@@ -24,15 +23,13 @@ from healer.testing.history.reading import audit_effects
 from tests.bed.ports import free_port
 from tests.bed.waiting import now
 from tests.crash.engines import Engine
-from tests.crash.kills import plans
+from tests.crash.kills import Kill, plans
 from tests.crash.remedies import write
 from tests.crash.sender import CLOCK, DELAY, Sender
 from tests.crash.town import PATIENCE, Town
-from tests.crash.zygote import Zygote
+from tests.crash.zygote import Life, Zygote
 
 TOKEN = "0123456789abcdef0123456789abcdef"  # of daemons that live for a moment
-#: The longest life of a healer. Seconds.
-LONGEST = 0.5
 #: Everything must have come to rest so long after the last fault. Seconds.
 CALM = 90.0
 #: An alert may be believed to fire for so long after its end: what is fresh, and was delayed.
@@ -108,7 +105,9 @@ class Segment:
             "playbooks": {"paths": [str(self.folder / "playbooks")]},
             "notifiers": {"pager": {"type": "webhook", "url": f"{self.town.url}/page"}},
             "http": {"allow": [f"internal+{self.town.url}"]},
-            "worker": {"lease_seconds": 2},
+            # A named replica goes on with what it held; what another held waits for its lease.
+            "worker": {"lease_seconds": 2, "replica": "a" if name == self._names[0] else ""},
+            "election": {"lease_seconds": 3, "renew_deadline_seconds": 2, "retry_seconds": 0.5},
             "log": {"level": "warning", "format": "json"},
             "pause_file": str(self.folder / f"{name}.pause"),
         }
@@ -135,41 +134,45 @@ class Segment:
 
     # ---------------------------------------------------------------------------------- killing
 
-    async def _start(self, name: str, crash: str = "") -> Any:
+    async def _start(self, name: str, crash: str = "") -> Life:
         return await self.zygote.life(
             name, self.folder / f"{name}.yaml", crash, self.folder / f"{name}.log"
         )
 
     async def _kill(self, kills: int, told: Callable[[], None]) -> None:
+        """Start whoever is dead, each with a plan of its own; the first that is due dies."""
         chance = random.Random(f"{self.outcome.seed} victims")
-        alive = {name: await self._start(name) for name in self._names[1:]}
-        victim = self._names[0]
+        drawn = plans(self.outcome.seed, self.engine.longest)
+        dead, alive = [*self._names], dict[str, tuple[Life, Kill]]()
         with (self.folder / "kills.jsonl").open("a") as log:
-            for plan in plans(self.outcome.seed, LONGEST):
-                if self.outcome.kills >= kills:
-                    break
-                # With two, the one that was started last dies as planned, or the other one does.
-                life = await self._start(victim, plan.variable)
-                status = await life.within(plan.seconds)
-                reached = status is not None
-                if reached and status != -signal.SIGKILL:
-                    raise RuntimeError(f"{victim} ended with {status}: {self._tail(victim)}")
-                alive[victim] = life
-                if not reached:
-                    victim = chance.choice(sorted(alive))
-                    self.zygote.kill(victim)
-                    await alive[victim].ended
-                del alive[victim]
-                where = plan.point if reached else "at a random time"
-                self.outcome.kills += 1
-                self.outcome.by_point[where] += 1
-                log.write(json.dumps({**asdict(plan), "victim": victim, "was": where}) + "\n")
+            while self.outcome.kills < kills:
+                for name in dead:
+                    plan = next(drawn)
+                    alive[name] = (await self._start(name, plan.variable), plan)
+                await asyncio.wait(
+                    {life.ended for life, _ in alive.values()},
+                    timeout=plan.seconds, return_when=asyncio.FIRST_COMPLETED,
+                )  # fmt: skip
+                dead = [name for name, (life, _) in alive.items() if life.ended.done()]
+                for name in dead or [chance.choice(sorted(alive))]:
+                    where = alive[name][1].point if dead else "at a random time"
+                    await self._end(name, alive.pop(name)[0], expected=bool(dead))
+                    self.outcome.kills += 1
+                    self.outcome.by_point[where] += 1
+                    log.write(json.dumps({"victim": name, "where": where}) + "\n")
+                dead = sorted(set(self._names) - set(alive))
                 self.town.check()
                 self.sender.check()
                 told()
-        for name in list(alive):
+        for name, (life, _) in alive.items():
+            await self._end(name, life, expected=False)
+
+    async def _end(self, name: str, life: Life, *, expected: bool) -> None:
+        """Kill it, unless it has died at the point it was told to; any other end is a fault."""
+        if not expected:
             self.zygote.kill(name)
-            await alive[name].ended
+        if (status := await life.ended) != -signal.SIGKILL:
+            raise RuntimeError(f"{name} ended with {status}: {self._tail(name)}")
 
     def _tail(self, name: str) -> str:
         log = self.folder / f"{name}.log"

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.bed.waiting import now
-from tests.crash.engines import Engine, Sqlite
+from tests.crash.engines import Engine, Postgres, Sqlite
 from tests.crash.plane import PlaneOnly
 from tests.crash.segment import Outcome, Segment
 from tests.crash.town import Town
 from tests.crash.zygote import Zygote
+from tests.postgres import Server
 
 _COUNTERS = ("by_point", "deliveries", "troubles", "outcomes", "results", "kinds")
 
@@ -32,6 +33,7 @@ class Trial:
     size: int  #: kills of a segment
     mutant: str = ""
     outcomes: list[Outcome] = field(default_factory=list)
+    server: Server | None = None  #: of PostgreSQL
 
     @classmethod
     def at(cls, folder: Path, store: str, seed: str, size: int, mutant: str = "") -> Trial:
@@ -77,6 +79,8 @@ class Trial:
         plane.start()
         try:
             async with AsyncExitStack() as stack:
+                if self.store == "postgres":
+                    self.server = stack.enter_context(Server())
                 town = Town(random.Random(f"{self.seed} town {len(self.outcomes)}"))
                 await town.open(stack, plane.kubeconfig)
                 zygote = await Zygote.start(self.folder / "zygote.log", self.mutant)
@@ -120,6 +124,6 @@ class Trial:
             await segment.discard()
 
     def _engine(self, folder: Path) -> Engine:
-        if self.store == "sqlite":
+        if self.server is None:
             return Sqlite(folder)
-        raise SystemExit("this store is not built in")
+        return Postgres(self.server, folder.name.replace("-", "_"))
