@@ -46,7 +46,7 @@ FAULTS: Mapping[str, str] = {
 }
 #: Where tests of a fault are that are named after what they show.
 ELSEWHERE: Mapping[str, Sequence[str]] = {
-    "T1": ("tests/store/test_sqlite_crash.py", "tests/acceptance/test_healing.py"),
+    "T1": ("tests/store/test_crash.py", "tests/acceptance/test_healing.py"),
     "T2": ("tests/engine/test_lost_answers.py", "tests/engine/test_schedules.py"),
     "T3": ("tests/store/test_sqlite_trouble.py",),
     "T4": ("tests/store/test_sqlite_trouble.py",),
@@ -56,7 +56,7 @@ ELSEWHERE: Mapping[str, Sequence[str]] = {
     "T10": ("tests/web/test_hostile.py", "tests/security/test_hostile_text.py"),
     "T12": ("tests/engine/test_adversity.py",),
     "T15": ("tests/engine/test_stall_detector.py",),
-    "R1": ("tests/store/test_sqlite_crash.py", "tests/engine/test_schedules.py"),
+    "R1": ("tests/store/test_crash.py", "tests/engine/test_schedules.py"),
     "R2": ("tests/faults/test_t03_disk_full.py", "tests/faults/test_t04_journal_stalls.py"),
     "R3": ("tests/web/test_answer_table.py", "tests/engine/test_sources.py"),
     "R5": ("tests/engine/test_healing.py", "tests/clients/test_prometheus.py"),

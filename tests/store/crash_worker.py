@@ -1,8 +1,9 @@
 """A process that accepts alerts and heals episodes as fast as it can until it is killed.
 
-Arguments: the journal, the crash points (as `healer.kernel.crashpoints.from_environment` reads
-them) and a name that makes its alerts its own. Whatever the journal acknowledged is printed, one
-word and one id a line, in one unbuffered write after the acknowledgement.
+Arguments: the journal (a path or a URL), the crash points (as
+`healer.kernel.crashpoints.from_environment` reads them) and a name that makes its alerts its own.
+Whatever the journal acknowledged is printed, one word and one id a line, in one unbuffered write
+after the acknowledgement.
 """
 
 import asyncio
@@ -16,8 +17,9 @@ from healer.domain.journal import Fact, FactKind
 from healer.domain.outcome import Outcome, Result
 from healer.domain.run import Phase
 from healer.kernel.clock import SystemClock
-from healer.kernel.crashpoints import from_environment
-from healer.ports import Claim
+from healer.kernel.crashpoints import CrashPoints, from_environment
+from healer.ports import Claim, Store
+from healer.store.postgres import PostgresStore
 from healer.store.sqlite import SqliteStore
 from tests.store.values import alert, run, running, state, step
 
@@ -26,7 +28,7 @@ def say(word: str, what: str) -> None:
     os.write(1, f"{word} {what}\n".encode())
 
 
-async def deliver(store: SqliteStore, name: str, size: int) -> None:
+async def deliver(store: Store, name: str, size: int) -> None:
     for number in count():
         batch = [
             alert(fingerprint=f"{name}/{size}/{number}/{each}", annotations={"summary": "x" * 300})
@@ -37,7 +39,7 @@ async def deliver(store: SqliteStore, name: str, size: int) -> None:
             say("accepted", each.event_id)
 
 
-async def heal(store: SqliteStore, owner: str) -> None:
+async def heal(store: Store, owner: str) -> None:
     clock = SystemClock()
     while True:
         await store.fold(fold, clock.now(), 50)
@@ -45,7 +47,7 @@ async def heal(store: SqliteStore, owner: str) -> None:
         await asyncio.gather(*(drive(store, claim) for claim in claims))
 
 
-async def drive(store: SqliteStore, held: Claim) -> None:
+async def drive(store: Store, held: Claim) -> None:
     now = SystemClock().now()
     the_run = held.run or run(held.episode, owner=held.episode.id)
     intent = the_run.open_step or step(the_run, attempt=len(the_run.steps))
@@ -61,10 +63,14 @@ async def drive(store: SqliteStore, held: Claim) -> None:
     say("closed", held.episode.id)
 
 
+async def opened(place: str, crash: CrashPoints) -> Store:
+    if place.startswith("postgresql://"):
+        return await PostgresStore.open(place, crash=crash, accept_seconds=30, heir_of="w")
+    return await SqliteStore.open(place, clock=SystemClock(), crash=crash, accept_seconds=30)
+
+
 async def main(path: str, crash: str, name: str) -> None:
-    store = await SqliteStore.open(
-        path, clock=SystemClock(), crash=from_environment(crash), accept_seconds=30
-    )
+    store = await opened(path, from_environment(crash))
     say("open", path)
     await asyncio.gather(
         deliver(store, name, 1), deliver(store, name, 1), deliver(store, name, 20),

@@ -232,6 +232,10 @@ class JournalMachine(RuleBasedStateMachine):
     def reopen(self) -> None:
         self.runner.run(self.store.close())
         self.store = self.runner.run(self._open())
+        self._inherit()
+
+    def _inherit(self) -> None:
+        """Whoever held a lease is dead: its journal has one owner at a time."""
         for row in self.rows.values():
             if row.owner and row.episode.state is not EpisodeState.CLOSED:
                 row.lease_until = 0.0
