@@ -213,7 +213,7 @@ class Server:
         return [self.pid, *map(int, listed)]
 
 
-def _quickest() -> Path:
+def quickest() -> Path:
     """Memory where there is enough of it: a crash of the server loses nothing there either."""
     memory = Path("/dev/shm")
     if memory.is_dir() and os.access(memory, os.W_OK):
@@ -226,7 +226,7 @@ def _quickest() -> Path:
 @cache
 def shared() -> Server:
     """The one server of this test run, started when first asked for, removed at its end."""
-    server = Server(Path(tempfile.mkdtemp(prefix="healer-pg-", dir=_quickest())))
+    server = Server(Path(tempfile.mkdtemp(prefix="healer-pg-", dir=quickest())))
     atexit.register(server.remove)
     server.start()
     return server
