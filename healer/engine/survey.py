@@ -108,10 +108,11 @@ async def _observe(world: World, step: PlannedStep) -> Observation | None:
 async def _firing(world: World, episode: Episode, now: float) -> bool | None:
     if not episode.firing:
         return False
-    if 0 <= now - episode.last_seen_at <= world.options.fresh_seconds:
-        return True
     source = world.level_of(episode)
-    return None if source is None else await source.is_firing(episode)
+    if source is not None:
+        # However young the delivery: as a retry it may be minutes older than its arrival.
+        return await source.is_firing(episode)
+    return 0 <= now - episode.last_seen_at <= world.options.fresh_seconds or None
 
 
 async def _zone(world: World, plan: Plan) -> DomainHealth | None:

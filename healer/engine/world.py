@@ -43,7 +43,7 @@ class EngineOptions:
 
     lease_seconds: float = 30.0
     concurrency: int = 50  #: episodes worked on at the same time
-    fresh_seconds: float = 5.0  #: a delivery this young needs no second look at its source
+    fresh_seconds: float = 5.0  #: a delivery this young is believed where there is nobody to ask
     hold_page_seconds: float = 60.0  #: a person is told of what is held back for this long
     verify_default_seconds: float = 300.0  #: when no rule tells how slowly an alert decays
     poll_seconds: float = 30.0

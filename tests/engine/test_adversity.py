@@ -431,3 +431,15 @@ async def test_the_lease_is_made_to_outlive_the_step_before_it_begins(tmp_path: 
         stage.cluster.delete = look_around  # type: ignore[method-assign]
         await stage.settle()
         assert found == [0]
+
+
+async def test_a_late_delivery_is_not_believed_over_alertmanager(tmp_path: Path) -> None:
+    """A firing that is delivered after its alert has ended, as a retry is, leads to no action."""
+    async with a_stage(tmp_path, a_playbook()) as stage:
+        pod = stage.pod()
+        stage.break_pod(pod)
+        await stage.deliver({"pod": pod.name})
+        await stage.settle()
+        assert stage.deleted() == []
+        [episode] = await stage.firing()
+        assert episode.reason is Reason.NOT_FIRING

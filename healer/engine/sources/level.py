@@ -57,17 +57,21 @@ class AlertLevel:
     _last: Level | None = None
     _asking: asyncio.Task[Level] | None = field(default=None, repr=False)
     _asking_since: float = 0.0
+    _asking_at: float = 0.0  #: the same in Unix seconds
 
-    async def look(self, *, max_age: float | None = None) -> Level:
-        """A look that began at most `max_age` (default: `fresh_seconds`) ago."""
+    async def look(self, *, max_age: float | None = None, after: float = 0.0) -> Level:
+        """A look that began at most `max_age` (default: `fresh_seconds`) ago, and later than
+        `after` (Unix seconds)."""
         limit = self.fresh_seconds if max_age is None else max_age
-        if self._last is not None and self.clock.monotonic() - self._last.asked_at <= limit:
-            return self._last
-        began = self._asking_since
-        if self._asking is None or self._asking.done() or self.clock.monotonic() - began > limit:
-            self._asking_since = self.clock.monotonic()
-            self._asking = asyncio.create_task(self._ask())
-        return await asyncio.shield(self._asking)
+        last, now = self._last, self.clock.monotonic()
+        if last is not None and now - last.asked_at <= limit and last.at > after:
+            return last
+        asking = self._asking
+        young = now - self._asking_since <= limit and self._asking_at > after
+        if asking is None or asking.done() or not young:
+            self._asking_since, self._asking_at = now, self.clock.now()
+            asking = self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(asking)
 
     async def _ask(self) -> Level:
         asked_at, at = self.clock.monotonic(), self.clock.now()
@@ -91,7 +95,8 @@ class AlertLevel:
 
     async def is_firing(self, episode: Episode) -> bool | None:
         """Whether the episode's alert fires, by a fresh look; None when nobody could be asked."""
-        level = await self.look()
+        # A look from before the delivery could not know what was delivered.
+        level = await self.look(after=episode.last_seen_at)
         if level.fires(episode):
             return True
         return None if level.authoritative is None else False
