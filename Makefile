@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.stamp-$(shell cat requirements/dev.txt pyproject.toml 2>/dev/
 NODES  ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle bench-runs bench-forecast chaos-crash chaos chaos-experiments chaos-staging schema lock clean
+.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle bench-takeover bench-runs bench-forecast chaos-crash chaos chaos-experiments chaos-staging schema lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench-forecast: setup ## accuracy, calibration and cost of forecasts (TRACES=fol
 
 bench-runs: setup ## three-step runs on both journals, beside DBOS Transact: throughput against its bars
 	@$(BIN)/python -m bench.runs
+
+bench-takeover: setup ## how long work rests after a SIGKILL, on either engine, against its bars
+	@$(BIN)/python -m bench.takeover
 
 schema: setup ## write playbooks/playbook.schema.json again
 	@$(BIN)/python -m healer.playbook_yaml.schema

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,6 +220,14 @@ class Replica:
         except (aiohttp.ClientError, TimeoutError):
             return 0, CLOCK.monotonic() - began
 
+    async def delivered(self, name: str, *flags: str) -> None:
+        """Deliver until it is taken, as Alertmanager does, or the replica has died of it."""
+
+        async def taken() -> bool:
+            return (await self.deliver(name, *flags))[0] == 200 or self.dead()
+
+        await until(taken, f"{self.name} to take {name} {flags[:3]}")
+
 
 @dataclass
 class House:
@@ -356,9 +363,8 @@ async def a_house(
         counted = await stack.enter_async_context(Counted().serving())
         house = House(folder, plane, http, counted, stack, postgres, **more)
         if postgres is not None:
-            name = f"r{os.getpid()}x{CLOCK.monotonic():.3f}".replace(".", "x")
-            await asyncio.to_thread(postgres.new_database, name)
-            house.database = name
+            dsn = await asyncio.to_thread(postgres.new_database)
+            house.database = dsn.partition("@/")[2].partition("?")[0]
         playbooks(folder / "playbooks", counted.url)
         yield house
 
@@ -371,11 +377,3 @@ def furnish(plane: PlaneOnly) -> None:
             for name in (NAMESPACE, "healer")
         )
     )
-
-
-def end(replicas: Sequence[Replica]) -> Mapping[str, int]:
-    """SIGTERM to all."""
-    for one in replicas:
-        if not one.dead():
-            one.signal(signal.SIGTERM)
-    return {one.name: one.pid for one in replicas}
