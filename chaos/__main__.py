@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -43,6 +44,10 @@ def show(_: argparse.Namespace) -> int:
     return 0
 
 
+def _ended(number: int, frame: object) -> None:
+    raise KeyboardInterrupt(f"signal {number}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Do what the arguments say; an error is one line."""
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
@@ -62,11 +67,16 @@ def main(arguments: list[str] | None = None) -> int:
     it.set_defaults(do=run)
     commands.add_parser("list", help="the experiments").set_defaults(do=show)
     options = parser.parse_args(arguments)
+    # As Ctrl-C: victims are removed and healer is no longer paused before this program ends.
+    signal.signal(signal.SIGTERM, _ended)
     try:
         return int(options.do(options))
     except Refused as error:
         print(f"refused: {error}", file=sys.stderr)  # noqa: T201
         return 2
+    except KeyboardInterrupt:
+        print("chaos: interrupted; victims were removed and the pause ended", file=sys.stderr)  # noqa: T201
+        return 130
     except (ChaosError, OSError) as error:
         print(f"chaos: {error}", file=sys.stderr)  # noqa: T201
         return 2

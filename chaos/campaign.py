@@ -56,6 +56,35 @@ class Campaign:
         return bool(ran) and all(one.verdict.status == "passed" for one in ran)
 
 
+def cost(experiment: Experiment) -> float:
+    """About how long its healing run takes: half of its limits, and its victim comes and goes."""
+    within = experiment.claim.within
+    return 15.0 + (within.detect + within.heal) / 2 + within.stable
+
+
+def control_cost(experiment: Experiment) -> float:
+    """About how long its control run takes: what is not healed is watched until the end."""
+    within = experiment.claim.within
+    hold = within.detect if experiment.claim.hold is not None else 0.0
+    return 25.0 + hold + within.heal + within.stable
+
+
+def fitting(
+    experiments: list[Experiment], seconds: float, *, with_control: bool
+) -> list[Experiment]:
+    """The experiments, in order, that a budget of seconds has room for with their control runs."""
+    chosen: list[Experiment] = []
+    for one in experiments:
+        wanted = [*chosen, one]
+        total = sum(cost(it) for it in wanted)
+        if with_control:
+            total += sum(control_cost(it) for it in wanted if it.claim.alone)
+            total += max((control_cost(it) for it in wanted if not it.claim.alone), default=0.0)
+        if total <= seconds:
+            chosen = wanted
+    return chosen
+
+
 class Runner:
     """Runs a campaign within a budget of seconds."""
 
@@ -63,6 +92,7 @@ class Runner:
         self, site: Site, folder: Path, say: Say, *, seconds: float | None, with_control: bool
     ) -> None:
         self._site, self._folder, self._say = site, folder, say
+        self._seconds = seconds
         self._end = None if seconds is None else now() + seconds
         self._with_control = with_control
         self._healer = Healer(site.healer)
@@ -81,7 +111,15 @@ class Runner:
                 self._say(f"{one.name}: not run: {reason}")
             else:
                 possible.append(one)
-        controls = self._controls(possible) if self._with_control else {}
+        if self._seconds is not None:
+            fit = fitting(possible, self._seconds, with_control=self._with_control)
+            for one in possible:
+                if one not in fit:
+                    reason = f"no room for it in the time budget of {self._seconds:.0f} s"
+                    results[one.name] = Result(one, not_run(reason))
+                    self._say(f"{one.name}: not run: {reason}")
+            possible = fit
+        controls = self._controls(possible) if self._with_control and possible else {}
         for one in possible:
             results[one.name] = self._one(one, controls.get(one.name))
         campaign.results = [results[one.name] for one in experiments]

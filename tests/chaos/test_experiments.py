@@ -11,6 +11,7 @@ import pytest
 from chaoslib.exceptions import ChaosException
 from chaoslib.experiment import ensure_experiment_is_valid
 
+from chaos.campaign import fitting
 from chaos.catalogue import load, names
 from chaos.claim import claim_of
 from chaos.errors import ChaosError
@@ -130,6 +131,15 @@ def test_the_page_about_them_is_true(tmp_path: Path) -> None:
     site = tmp_path / "chaos-site.yaml"
     site.write_text(re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[0])
     load(read_site(site, context="staging"))
+
+
+def test_a_time_budget_is_filled_in_order() -> None:
+    """A short budget holds the first experiments, a longer one more, an hour all of them."""
+    chosen = [fitting(load(), seconds, with_control=True) for seconds in (20, 200, 600, 3600)]
+    assert [len(one) for one in chosen] == sorted(len(one) for one in chosen)
+    assert chosen[0] == []
+    assert 0 < len(chosen[1]) < len(chosen[2]) < len(chosen[3]) == len(TWELVE)
+    assert chosen[1] == load()[: len(chosen[1])]
 
 
 def test_files_stay_readable() -> None:
