@@ -20,6 +20,7 @@ from healer.cli import (
     pauses,
     playbooks,
     reference,
+    store,
 )
 from healer.errors import (
     ConfigError,
@@ -67,7 +68,7 @@ def cli() -> None:
     """
 
 
-for _module in (daemon, playbooks, episodes, pauses, journal, doctor, completion, reference):
+for _module in (daemon, playbooks, episodes, pauses, journal, store, doctor, completion, reference):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 
