@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.stamp-$(shell cat requirements/dev.txt pyproject.toml 2>/dev/
 NODES  ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle bench-takeover bench-runs bench-forecast chaos-crash chaos chaos-experiments chaos-staging schema lock clean
+.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle bench-takeover bench-runs bench-forecast chaos-crash simulate chaos chaos-experiments chaos-staging schema lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ cluster: setup ## start the test cluster and leave it running
 
 cluster-down: setup ## stop it
 	@$(BIN)/python -m tests.bed down
+
+simulate: setup ## N histories of the engine under virtual time and seeded trouble (SEED=n plays one and shows it)
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--histories $(or $(N),100000) --processes 2)
 
 chaos-crash: setup ## kill healer N times (STORE=sqlite|postgres, RESUME=folder): is anything lost or done twice?
 	@$(BIN)/python -m tests.crash --kills $(or $(N),10000) --store $(or $(STORE),sqlite) $(if $(RESUME),--resume $(RESUME))
