@@ -55,9 +55,13 @@ def run(
     processes: int = 1,
     seconds: float = 0.0,
     mutant: str = "",
+    until_wrong: bool = False,
     tell: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
-    """Play `histories` seeds from `first` on, at most for `seconds` (0: as long as it takes)."""
+    """Play `histories` seeds from `first` on, at most for `seconds` (0: as long as it takes).
+
+    `until_wrong` ends it with the first that broke a promise.
+    """
     summary = Summary()
     clock = SystemClock()
     began = clock.monotonic()
@@ -66,7 +70,7 @@ def run(
         summary.seconds = clock.monotonic() - began
         if summary.histories % BATCH == 0:
             tell(summary)
-        if seconds and summary.seconds >= seconds:
+        if (seconds and summary.seconds >= seconds) or (until_wrong and summary.wrong):
             break
     return summary
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import MethodType
 from typing import Any
 
 from healer.actions.contract import ActionContext, Presence
 from healer.domain.alert import Alert, Rejected
 from healer.domain.episode import Episode
-from healer.domain.journal import FactKind
-from healer.domain.outcome import Outcome
 from healer.domain.target import TargetRef
 from healer.errors import StoreUnavailable
 from healer.ports import Change, Claim, Receipt, Store
@@ -77,18 +74,6 @@ class _PaysAfterwards(_Around):
         return await self.store.commit(done, paid)
 
 
-class _IntentAfterwards(_Around):
-    """Keeps the intent in memory and writes it together with the outcome."""
-
-    async def commit(self, claim: Claim, change: Change) -> Claim:
-        if change.step is None or change.step.outcome is not None or change.run is None:
-            return await self.store.commit(claim, change)
-        facts = tuple(fact for fact in change.facts if fact.kind is not FactKind.INTENT)
-        self.kept = change
-        done = await self.store.commit(claim, replace(change, step=None, facts=facts))
-        return replace(done, run=change.run)
-
-
 class _Sees:
     """Whoever asks hears that it fires."""
 
@@ -142,5 +127,3 @@ MUTANTS: Mapping[str, Mutation] = {
     "unknown step repeated": _repeats,
     "pause ignored": _store(_IgnoresPause),
 }
-
-_ = (MethodType, Outcome)

@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 #: How long a client waits for an answer before it gives up. Virtual seconds.
 PATIENCE_SECONDS = 10.0
+#: Calls around an effect are in trouble this much more often than the others, which only look.
+_TENDER = frozenset({"intent", "outcome", "commit", "delete", "evict", "patch", "accept"})
+_TENDER_FACTOR = 4.0
 
 
 @dataclass(slots=True)
@@ -25,6 +28,7 @@ class Trouble:
     """How often what goes wrong, as probabilities of one call."""
 
     crash: float = 0.0  #: the process dies, before or after the effect
+    freeze: float = 0.0  #: the process stands still, perhaps past its lease, and then goes on
     before: float = 0.0  #: an error, and nothing happened
     after: float = 0.0  #: an error, although it happened
     slow: float = 0.0
@@ -35,7 +39,7 @@ class Trouble:
     @property
     def any(self) -> float:
         """How often anything at all goes wrong with the call itself."""
-        return self.crash + self.before + self.after + self.slow
+        return self.crash + self.freeze + self.before + self.after + self.slow
 
 
 @dataclass(slots=True)
@@ -74,6 +78,8 @@ class Line:
         self.process.check()
         trouble = self.trouble
         roll = self.dice.random()
+        if what in _TENDER or what.startswith("http"):
+            roll /= _TENDER_FACTOR
         if self.cut_since is not None:
             await self._lost(what)
         if roll >= trouble.any:
@@ -91,6 +97,9 @@ class Line:
         if roll < trouble.crash:
             await self._crash(what, work, effect=effect)
         roll -= trouble.crash
+        if roll < trouble.freeze:
+            return await self._freeze(what, work)
+        roll -= trouble.freeze
         if roll < trouble.slow:
             self._happens("slow")
             await self._wait(self.dice.random() * trouble.slow_seconds)
@@ -119,6 +128,19 @@ class Line:
         self.note(f"{self.process.name} killed {'after' if after else 'before'} {what}")
         self.loop.kill(self.process)
         raise Killed(self.process.name)
+
+    async def _freeze(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
+        """The process stands still before or after the call, as when its machine is overloaded."""
+        early = self.dice.random() < 0.5
+        seconds = self.dice.choice((5.0, 35.0, 70.0, 200.0))
+        done = None if early else await work()
+        self._happens("freeze")
+        self.note(f"{self.process.name} frozen at {what} for {seconds:.0f} s")
+        self.process.suspended = True
+        self.loop.world_later(seconds, self.loop.resume, self.process)
+        await asyncio.sleep(0)  # noqa: TID251 - it goes on from here when it wakes
+        self.process.check()
+        return await work() if done is None else done
 
     async def _lost(self, what: str) -> None:
         self._happens("partition")

@@ -198,6 +198,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """Run it `delay` virtual seconds from now."""
         return self.call_at(self._now + delay, callback, *args, context=context)
 
+    def world_later(self, delay: float, callback: Callable[..., object], *args: Any) -> None:
+        """As `call_later`, but of no process: it happens also while that one stands still."""
+        self.call_later(delay, callback, *args, context=contextvars.Context())
+
     def create_future(self) -> asyncio.Future[Any]:
         """A future of this loop."""
         return asyncio.Future(loop=self)

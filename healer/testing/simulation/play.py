@@ -141,7 +141,7 @@ class _Play:
             for number in range(scenario.peers)
         ]  # fmt: skip
         prometheus = Prometheus(
-            loop, self.wall, self.cluster, self.peers, self.dice, scenario.moving
+            loop, self.wall, self.cluster, self.peers, self.dice, self.truth, scenario.moving
         )
         self.prometheus = prometheus
         self.around = Surroundings(
@@ -223,7 +223,7 @@ class _Play:
 
     def _sick(self, pod: JsonObject, befall: Callable[[JsonObject], None], event: Event) -> None:
         befall(pod)
-        self.loop.call_later(60.0 + 4 * event.seconds, self.cluster.mend, pod)
+        self.loop.call_later(240.0 + 4 * event.seconds, self.cluster.mend, pod)
 
     def _node(self, event: Event) -> None:
         nodes = sorted(str(meta(node)["name"]) for node in self.cluster.nodes())

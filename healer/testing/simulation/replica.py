@@ -32,6 +32,7 @@ from healer.testing.simulation.lines import Injected, Line, Trouble
 from healer.testing.simulation.loop import Killed, Process, SimulatedLoop
 from healer.testing.simulation.model import ModelCluster
 from healer.testing.simulation.rules import Prometheus
+from healer.testing.simulation.scenario import ONCE
 from healer.testing.simulation.seams import SeamAlerts, SeamCluster, SeamMetrics, SeamStore
 from healer.testing.store import MemoryStore
 from healer.testing.store_journal import MemoryJournal
@@ -105,13 +106,15 @@ class Pager:
         body: bytes = b"",
         timeout: float = 10.0,  # noqa: ASYNC109 - the port's own
     ) -> HttpAnswer:
-        """A request to a server that does it each time it is asked, whatever key it carries."""
+        """A request; what the server does once for each key is an effect once."""
         return await self.line.call(url, lambda: self._answer(method, url, headers or {}))
 
     async def _answer(self, method: str, url: str, headers: Mapping[str, str]) -> HttpAnswer:
         if method not in {"GET", "HEAD"}:
             key = headers.get("Idempotency-Key", "")
             now = self.around.wall.now()
+            if url == ONCE and any(call.key == key for call in self.around.calls):
+                return HttpAnswer(200, b"", 0.0)
             self.around.calls.append(Effect(now, method, url, "", "", 200, "", key))
             self.around.say("http", f"effect: {method} {url} {key}")
         return HttpAnswer(200, b"", 0.0)

@@ -43,6 +43,7 @@ class Prometheus:
     cluster: ModelCluster
     peers: Sequence[Peer]
     dice: Random
+    truth: "Truth"
     moving: float = 0.0  #: how often a start moves, as when a second Prometheus saw it earlier
     down: HealerError | None = None
     _found: dict[str, _Pending] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class Prometheus:
                 and now - pending.since >= FOR_SECONDS[labels["alertname"]]
             ):
                 pending.starts_at = now
+                self.truth.begins(fingerprint)
                 self._tell(fingerprint, pending, None)
             elif pending.starts_at is not None and self.dice.random() < self.moving:
                 pending.starts_at += self.dice.choice((-20.0, -5.0, 7.5))
@@ -77,6 +79,7 @@ class Prometheus:
         for fingerprint in [each for each in self._found if each not in present]:
             gone = self._found.pop(fingerprint)
             if gone.starts_at is not None:
+                self.truth.ends(fingerprint)
                 self._tell(fingerprint, gone, now)
 
     def _tell(self, fingerprint: str, what: _Pending, ends_at: float | None) -> None:

@@ -26,6 +26,8 @@ from healer.testing.simulation.lines import Trouble
 from healer.testing.simulation.model import Nature
 from healer.testing.simulation.rules import CRASHING, NOT_READY, STUCK
 
+ALWAYS = "http://controller.shop/restart"
+ONCE = "http://controller.shop/restart-once"
 LINES = ("journal", "cluster", "alerts", "metrics", "pager")
 
 #: Things that befall the world, and those that befall healer itself.
@@ -98,9 +100,11 @@ def playbooks(dice: Random) -> tuple[Playbook, ...]:
     evict = StepRule("evict the pod", "evict_pod", {}, verify=verify)
     restart = StepRule("restart", "restart_rollout", {}, verify=verify)
     wait = StepRule("wait", "wait", {"for": "20s"}, timeout_seconds=60.0)
+    # Who may be asked again is a server that knows the key; the other one does it each time.
+    again = dice.random() < 0.4
     call = StepRule(
-        "tell the owner's controller", "http_call", {"url": "http://controller.shop/restart"},
-        verify=verify, on_unknown=dice.choice((OnUnknown.ESCALATE, OnUnknown.RETRY)),
+        "tell the owner's controller", "http_call", {"url": ONCE if again else ALWAYS},
+        verify=verify, on_unknown=OnUnknown.RETRY if again else OnUnknown.ESCALATE,
     )  # fmt: skip
     undo = StepRule("undo the rollout", "undo_rollout", {}, verify=_verify(180.0))
     restart_first = replace(restart, undo=dice.choice((UndoRule.NEVER, UndoRule.IF_NOT_RECOVERED)))
@@ -131,9 +135,11 @@ class _Kit:
         """What goes wrong with single calls."""
         dice, level = self.dice, self.level
         crash = dice.choice((0.0, 0.0, 0.004, 0.015)) if level else 0.0
+        freeze = dice.choice((0.0, 0.0, 0.005, 0.02)) if level else 0.0
         return {
             name: Trouble(
-                crash=crash if name in {"journal", "cluster"} else 0.0,
+                crash=crash if name in {"journal", "cluster", "pager"} else 0.0,
+                freeze=freeze if name in {"journal", "cluster"} else 0.0,
                 before=level * dice.random(),
                 after=level * dice.random() if name != "metrics" else 0.0,
                 slow=level * dice.random() * 2,
@@ -155,14 +161,16 @@ class _Kit:
     def _event(self, what: str, seconds: float) -> Event:
         dice = self.dice
         lasts = dice.choice((5.0, 20.0, 45.0, 90.0, 300.0))
-        return Event(dice.random() * seconds, what, lasts, dice.random())
+        # What befalls the world comes early enough to be healed while trouble lasts.
+        part = 0.5 if what in WORLDLY else 1.0
+        return Event(dice.random() * seconds * part, what, lasts, dice.random())
 
 
 def draw(seed: int, books: Callable[[Random], tuple[Playbook, ...]] = playbooks) -> Scenario:
     """The scenario of a seed."""
     dice = Random(seed)  # noqa: S311 - a seed, no secret
     kit = _Kit(dice)
-    seconds = dice.choice((300.0, 300.0, 600.0, 600.0, 900.0, 1800.0, 5400.0))
+    seconds = dice.choice((300.0, 400.0, 600.0, 600.0, 900.0, 1800.0))
     names = ("web", "api", "cart")[: dice.choice((1, 1, 2, 3))]
     return Scenario(
         seed=seed,
