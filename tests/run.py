@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 #: In order from the innermost ring; what is not named here is run and shown too.
 ORDER = (
     "domain", "scalers", "playbooks", "actions", "probes", "engine", "store", "clients", "web",
-    "cli", "contract", "history", "simulation", "faults", "crash", "replicas", "docs", "deploy", "chaos",
-    "acceptance",
+    "cli", "contract", "history", "simulation", "faults", "crash", "replicas", "docs", "deploy",
+    "chaos", "acceptance",
 )  # fmt: skip
 
 
