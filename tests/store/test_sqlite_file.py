@@ -141,7 +141,18 @@ def test_every_statement_fits_the_schema() -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         for _, script in migrations():
             connection.executescript(script)
-        names = ("episode", "firing", "limit", "playbook", "source", "states", "text", "zone")
+        names = (
+            "ahead",
+            "episode",
+            "firing",
+            "limit",
+            "now",
+            "playbook",
+            "source",
+            "states",
+            "text",
+            "zone",
+        )
         for text in SQL.values():
             places = text.count("?")
             values: Any = [None] * places if places else dict.fromkeys(names)
