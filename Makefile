@@ -59,6 +59,9 @@ bench-ingest: setup ## webhook to disk: latency and throughput against their bar
 bench-react: setup ## webhook to patch at the API server: latency against its bar
 	@$(BIN)/python -m bench.react
 
+bench-storm: setup ## 10,000 alerts at once: accepted, matched, paced, against their bars
+	@$(BIN)/python -m bench.storm
+
 bench-idle: setup ## processor time and memory while nothing is wrong, against their bars
 	@$(BIN)/python -m bench.idle
 
