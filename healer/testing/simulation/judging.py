@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from healer.domain.episode import EpisodeState
 from healer.domain.journal import FactKind, Sealed
@@ -38,7 +39,8 @@ def judge(
         episodes=tuple(episodes(journal, EpisodeFilter(limit=1 << 30))),
         effects=(*around.cluster.effects, *around.calls),
         sent=tuple(sent),
-        firing=truth.all(),
+        # A clock that was set back lets what follows a beginning seem to come before it.
+        firing=tuple(replace(period, since=period.since - jumped) for period in truth.all()),
         kept=frozenset(journal.known),
         leases={row.episode.id: row.lease_until for row in journal.active.values() if row.owner},
         calm=calm,
