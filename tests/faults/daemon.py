@@ -91,9 +91,12 @@ class Daemon:
         return f"http://127.0.0.1:{self.app.ports['webhook']}/v1/alertmanager"
 
     async def deliver(self, *alerts: Mapping[str, Any], **group: Any) -> int:
-        """One delivery; its status. How long it took is kept."""
+        """One delivery, sent again after a 503 as Alertmanager does; its status."""
         body = json.dumps({"version": "4", "receiver": "healer", "alerts": alerts, **group})
-        return await self.post(body.encode())
+        ends = REAL.monotonic() + PATIENCE
+        while (status := await self.post(body.encode())) == 503 and REAL.monotonic() < ends:
+            await REAL.sleep(0.1)
+        return status
 
     async def post(self, body: bytes) -> int:
         """Any body; its status."""

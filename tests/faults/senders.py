@@ -7,6 +7,7 @@ is final for this flush. `/api/v2/alerts` tells what fires. `pace` shortens all 
 """
 
 import asyncio
+import io
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -33,11 +34,10 @@ class Known:
     starts_at: float
     ends_at: float | None = None
     notified: str = ""  #: the status that the receiver was last told of with a 2xx
+    fingerprint: str = field(init=False)
 
-    @property
-    def fingerprint(self) -> str:
-        """Of its labels."""
-        return label_fingerprint(self.labels)
+    def __post_init__(self) -> None:
+        self.fingerprint = label_fingerprint(self.labels)
 
     @property
     def status(self) -> str:
@@ -98,10 +98,13 @@ class Alertmanager:
         interval: float = 1.0,
         deadline: float = 10.0,
         pace: float = 1.0,
+        connections: int = 0,
+        token: str = "",
         log: Log | None = None,
     ) -> None:
         """`interval` and `deadline` (of one flush) in real seconds; `pace` divides the back-off;
-        `wait` is its position among its peers times their 15 seconds."""
+        `wait` is its position among its peers times their 15 seconds;
+        `connections` at most (0: one for each group)."""
         self.url = url
         self.clock = clock or SystemClock()
         self.log = log or Log()
@@ -109,6 +112,10 @@ class Alertmanager:
         self.refuse = 0  #: while set, its own API answers with this status
         self._group_by = group_by
         self._wait, self._interval, self._deadline, self._pace = wait, interval, deadline, pace
+        self._headers = {"Content-Type": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._gate = asyncio.Semaphore(connections or 100_000)
         self._groups: dict[tuple[str, ...], asyncio.Task[None]] = {}
         self._members: dict[tuple[str, ...], dict[str, Known]] = {}
         self._http: aiohttp.ClientSession | None = None
@@ -209,7 +216,8 @@ class Alertmanager:
         try:
             async with asyncio.timeout(self._deadline):
                 while True:
-                    status = await self._post(body, states)
+                    async with self._gate:
+                        status = await self._post(body, states)
                     if 0 < status < 500:
                         break
                     await REAL.sleep(backoff / self._pace)
@@ -226,7 +234,7 @@ class Alertmanager:
         status = 0
         try:
             async with self._http.post(
-                self.url, data=body, headers={"Content-Type": "application/json"}
+                self.url, data=io.BytesIO(body), headers=self._headers
             ) as answer:
                 await answer.read()
                 status = answer.status
