@@ -40,32 +40,44 @@ async def commit(
 
 async def _load(transaction: Transaction, jobs: Sequence[tuple[Claim, Change]]) -> Page:
     wanted = names(jobs)
-    episodes = wanted["episodes"]
-    rows = await transaction.rows("commit_look", episodes)
-    contended = [*wanted["targets"], *wanted["keys"]]
-    if contended:
-        await transaction.rows("locks", sorted({_number(name) for name in contended}), LOCK_SPACE)
-    locks, buckets = {}, {}
-    if wanted["targets"] or any(_may_free(change) for _, change in jobs):
-        found = await transaction.rows("commit_locks", wanted["targets"], episodes)
-        locks = dict(map(tuple, found))
-    if wanted["keys"]:
-        found = await transaction.rows("commit_buckets", wanted["keys"])
-        buckets = {key: Bucket(tokens, at) for key, tokens, at in found}
-    runs = await transaction.rows("commit_runs", episodes, wanted["runs"])
+    contended = {_number(name) for name in (*wanted["targets"], *wanted["keys"])}
+    rows = await transaction.rows("commit_lock", wanted["episodes"], sorted(contended), LOCK_SPACE)
+    books = await transaction.row(
+        "commit_books",
+        wanted["targets"],
+        sorted({held.episode.id for held, change in jobs if _may_free(change)}),
+        wanted["keys"],
+        wanted["episodes"],
+        wanted["runs"],
+    )
     return Page(
         transaction.now,
         {
             id_: EpisodeRow(decode_episode(doc), owner, epoch, until, wake_at)
             for id_, doc, owner, epoch, until, wake_at in rows
         },
+        _runs(books),
+        dict(_together(books, "targets", "holders")),
         {
-            id_: RunRow(run_with(doc, steps), seq, history)
-            for id_, seq, _, doc, history, steps in runs
+            key: Bucket(tokens, at)
+            for key, tokens, at in _together(books, "keys", "tokens", "times")
         },
-        locks,
-        buckets,
     )
+
+
+def _runs(books: Any) -> dict[str, RunRow]:
+    steps: dict[str, list[str]] = {}
+    for run_id, doc in _together(books, "step_runs", "steps"):
+        steps.setdefault(run_id, []).append(doc)
+    return {
+        id_: RunRow(run_with(doc, steps.get(id_, ())), seq, history)
+        for id_, seq, history, doc in _together(books, "runs", "seqs", "histories", "docs")
+    }
+
+
+def _together(row: Any, *columns: str) -> Iterable[tuple[Any, ...]]:
+    """The rows that are one array a column; NULL where there are none."""
+    return zip(*(row[column] or () for column in columns), strict=True)
 
 
 def _may_free(change: Change) -> bool:
@@ -78,31 +90,13 @@ def _number(name: str) -> int:
 
 
 async def _write(transaction: Transaction, page: Page) -> None:
-    await _many(
-        transaction,
-        "commit_episodes",
-        [_episode_row(row) for row in page.episodes.values() if row.doc],
-    )
-    await _write_runs(transaction, [row for row in page.runs.values() if row.doc or row.steps])
-    if page.freed:
-        await transaction.run("lock_free", sorted(page.freed))
-    await _many(
-        transaction,
-        "lock_take",
-        [(target, page.locks[target], epoch) for target, epoch in sorted(page.taken.items())],
-        page.now,
-    )
-    await _many(
-        transaction,
-        "bucket_write",
-        [(key, page.buckets[key].tokens, page.buckets[key].at) for key in sorted(page.paid)],
-    )
     for id_, answer, run_id in page.used:
         await transaction.run(
             "approval_used", id_, answer.plan_digest, answer.at, encode(answer), run_id
         )
     for id_, digest in page.asked:
         await transaction.run("approval_ask", id_, digest, page.now)
+    await _write_books(transaction, page)
     await _many(
         transaction,
         "flow_write",
@@ -115,23 +109,28 @@ async def _write(transaction: Transaction, page: Page) -> None:
     await chain.append(transaction, page.facts)
 
 
-async def _write_runs(transaction: Transaction, changed: Sequence[RunRow]) -> None:
-    for history, gone in ((False, "run_gone"), (True, "run_history_gone")):
-        moved = [
-            row.run.id
-            for row in changed
-            if row.was_history is history and row.history is not history
-        ]
-        if moved:
-            await transaction.run(gone, moved)
-    for history, table in ((False, ""), (True, "_history")):
-        rows = [row for row in changed if row.history is history]
-        await _many(
-            transaction,
-            f"run{table}_write",
-            [run_row(row) for row in rows if row.doc or row.was_history is not history],
-        )
-        await _many(transaction, f"step{table}_write", [s for row in rows for s in _step_rows(row)])
+async def _write_books(transaction: Transaction, page: Page) -> None:
+    """Write what has changed of episodes, runs, locks and buckets."""
+    episodes = [_episode_row(row) for row in page.episodes.values() if row.doc]
+    changed = [row for row in page.runs.values() if row.doc or row.steps]
+    runs = [_run_row(row) for row in changed if row.doc or row.was_history is not row.history]
+    steps = [step for row in changed for step in _step_rows(row)]
+    if not (episodes or runs or steps or page.freed or page.taken or page.paid):
+        return
+    reopened = [row.run.id for row in changed if row.was_history and not row.history]
+    if reopened:
+        await transaction.run("runs_reopened", reopened)
+    await transaction.run(
+        "commit_write",
+        *_columns(episodes, 11),
+        [row.run.id for row in changed if row.was_history is False and row.history],
+        *_columns(runs, 12),
+        *_columns(steps, 8),
+        list(page.freed),
+        *_columns([(lock, page.locks[lock], epoch) for lock, epoch in page.taken.items()], 3),
+        page.now,
+        *_columns([(key, page.buckets[key].tokens, page.buckets[key].at) for key in page.paid], 3),
+    )
 
 
 def _episode_row(row: EpisodeRow) -> tuple[object, ...]:
@@ -151,8 +150,8 @@ def _episode_row(row: EpisodeRow) -> tuple[object, ...]:
     )
 
 
-def run_row(row: RunRow) -> tuple[object, ...]:
-    """A run as a row of `run_write` and `run_history_write`."""
+def _run_row(row: RunRow) -> tuple[object, ...]:
+    """A run as a row of `run` or `run_history`."""
     run = row.run
     return (
         run.id,
@@ -176,7 +175,15 @@ def _step_rows(row: RunRow) -> Iterable[tuple[object, ...]]:
     for place, step in enumerate(row.run.steps):
         if moves or place in row.steps:
             doc = row.steps.get(place) or encode(step)
-            yield row.run.id, place, step.step, step.attempt, step.undo, step.outcome, doc
+            yield (
+                row.history, row.run.id, place, step.step, step.attempt, step.undo, step.outcome,
+                doc,
+            )  # fmt: skip
+
+
+def _columns(rows: Sequence[tuple[object, ...]], width: int) -> Iterable[list[object]]:
+    """One array a column, also for no rows."""
+    return map(list, zip(*rows, strict=True)) if rows else ([] for _ in range(width))
 
 
 async def _many(
@@ -189,7 +196,7 @@ async def _many(
 
 async def close_run(transaction: Transaction, run: Run) -> None:
     """Put an unfinished run, which is done now, among the finished ones."""
-    [row] = await transaction.rows("commit_runs", [], [run.id])
-    known = RunRow(run_with(row["doc"], row["steps"]), row["seq"], row["history"])
+    books = await transaction.row("commit_books", [], [], [], [], [run.id])
+    known = _runs(books)[run.id]
     done = replace(known, run=replace(run, steps=known.run.steps), doc=encode_run(run))
-    await _write_runs(transaction, [done])
+    await _write_books(transaction, Page(transaction.now, {}, {run.id: done}, {}, {}))

@@ -28,10 +28,6 @@ WHERE datname = current_database() AND usename = current_user AND pid <> pg_back
 -- name: fate
 SELECT pg_xact_status($1::text::xid8)
 
--- name: locks
--- One after the other, in the order given.
-SELECT pg_advisory_xact_lock($2::int, key) FROM unnest($1::int[]) AS key
-
 -- name: event_add
 -- Inserted in the order of ids, so that two that insert the same never wait for each other.
 WITH batch AS MATERIALIZED (SELECT nextval('event_batch') AS number)
@@ -132,97 +128,127 @@ UPDATE episode SET lease_until = greatest(lease_until, $1::float8)
 FROM ours WHERE episode.id = ours.id
 RETURNING episode.id
 
--- name: commit_look
-SELECT id, doc, owner, epoch, lease_until, wake_at FROM episode
-WHERE id = ANY ($1::text[]) ORDER BY id FOR UPDATE
-
--- name: commit_locks
-SELECT target, episode_id FROM target_lock
-WHERE target = ANY ($1::text[]) OR episode_id = ANY ($2::text[])
-
--- name: commit_buckets
-SELECT key, tokens, at FROM bucket WHERE key = ANY ($1::text[])
-
--- name: commit_runs
-SELECT run.id, run.seq, run.episode_id, run.doc, false AS history, ARRAY(
-    SELECT step.doc FROM step WHERE step.run_id = run.id ORDER BY step.place
-) AS steps
-FROM run WHERE run.episode_id = ANY ($1::text[]) OR run.id = ANY ($2::text[])
-UNION ALL
-SELECT run.id, run.seq, run.episode_id, run.doc, true AS history, ARRAY(
-    SELECT step.doc FROM step_history AS step WHERE step.run_id = run.id ORDER BY step.place
-) AS steps
-FROM run_history AS run WHERE run.id = ANY ($2::text[])
-
--- name: commit_episodes
-UPDATE episode SET
-    state = one.state, severity_rank = one.severity_rank, next_at = one.next_at,
-    playbook = one.playbook, target = one.target, zone = coalesce(one.zone, episode.zone),
-    reason = one.reason, doc = one.doc, owner = one.owner, lease_until = one.lease_until
-FROM unnest(
-    $1::text[], $2::text[], $3::int[], $4::float8[], $5::text[], $6::text[], $7::text[],
-    $8::text[], $9::text[], $10::text[], $11::float8[]
-) AS one (
-    id, state, severity_rank, next_at, playbook, target, zone, reason, doc, owner, lease_until
+-- name: commit_lock
+-- Episodes by id, then targets and buckets by their numbers, one after the other.
+WITH held AS MATERIALIZED (
+    SELECT id, doc, owner, epoch, lease_until, wake_at FROM episode
+    WHERE id = ANY ($1::text[]) ORDER BY id FOR UPDATE
+), numbers AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock($3::int, number)
+    FROM unnest($2::int[]) AS number WHERE (SELECT count(*) FROM held) >= 0
 )
-WHERE episode.id = one.id
+SELECT held.* FROM (SELECT count(*) FROM numbers) AS locked, held
 
--- name: run_gone
-WITH steps AS (DELETE FROM step WHERE run_id = ANY ($1::text[]))
-DELETE FROM run WHERE id = ANY ($1::text[])
+-- name: commit_books
+-- What else the changes look at, once that cannot change any more: one row of columns.
+SELECT * FROM (
+    SELECT array_agg(target) AS targets, array_agg(episode_id) AS holders FROM target_lock
+    WHERE target = ANY ($1::text[]) OR episode_id = ANY ($2::text[])
+) AS locks, (
+    SELECT array_agg(key) AS keys, array_agg(tokens) AS tokens, array_agg(at) AS times FROM bucket
+    WHERE key = ANY ($3::text[])
+) AS buckets, (
+    SELECT array_agg(id) AS runs, array_agg(seq) AS seqs, array_agg(history) AS histories,
+        array_agg(doc) AS docs
+    FROM (
+        SELECT id, seq, false AS history, doc FROM run
+        WHERE episode_id = ANY ($4::text[]) OR id = ANY ($5::text[])
+        UNION ALL
+        SELECT id, seq, true AS history, doc FROM run_history WHERE id = ANY ($5::text[])
+    ) AS one
+) AS runs, (
+    SELECT array_agg(run_id ORDER BY place) AS step_runs, array_agg(doc ORDER BY place) AS steps
+    FROM (
+        SELECT step.run_id, step.place, step.doc FROM run JOIN step ON step.run_id = run.id
+        WHERE run.episode_id = ANY ($4::text[]) OR run.id = ANY ($5::text[])
+        UNION ALL
+        SELECT run_id, place, doc FROM step_history WHERE run_id = ANY ($5::text[])
+    ) AS one
+) AS steps
 
--- name: run_history_gone
+-- name: commit_write
+-- Everything but facts and what is rare. No row is touched by two of the parts: a run that is done
+-- leaves `run` for `run_history`, and so do its steps.
+WITH episodes AS (
+    UPDATE episode SET
+        state = one.state, severity_rank = one.severity_rank, next_at = one.next_at,
+        playbook = one.playbook, target = one.target, zone = coalesce(one.zone, episode.zone),
+        reason = one.reason, doc = one.doc, owner = one.owner, lease_until = one.lease_until
+    FROM unnest(
+        $1::text[], $2::text[], $3::int[], $4::float8[], $5::text[], $6::text[], $7::text[],
+        $8::text[], $9::text[], $10::text[], $11::float8[]
+    ) AS one (
+        id, state, severity_rank, next_at, playbook, target, zone, reason, doc, owner, lease_until
+    )
+    WHERE episode.id = one.id
+), gone AS (
+    DELETE FROM run WHERE id = ANY ($12::text[])
+), steps_gone AS (
+    DELETE FROM step WHERE run_id = ANY ($12::text[])
+), changed AS MATERIALIZED (
+    SELECT * FROM unnest(
+        $13::text[], $14::bigint[], $15::text[], $16::text[], $17::text[], $18::text[],
+        $19::text[], $20::text[], $21::text[], $22::float8[], $23::float8[], $24::text[]
+    ) AS one (
+        id, seq, episode_id, playbook, target, lock, zone, phase, result, started_at, finished_at,
+        doc
+    )
+), runs AS (
+    INSERT INTO run (
+        id, seq, episode_id, playbook, target, lock, zone, phase, result, started_at, finished_at,
+        doc
+    )
+    SELECT id, coalesce(seq, nextval('run_order')), episode_id, playbook, target, lock, zone, phase,
+        result, started_at, finished_at, doc
+    FROM changed WHERE phase <> 'done'
+    ON CONFLICT (id) DO UPDATE SET
+        playbook = excluded.playbook, target = excluded.target, lock = excluded.lock,
+        zone = excluded.zone, phase = excluded.phase, result = excluded.result,
+        started_at = excluded.started_at, finished_at = excluded.finished_at, doc = excluded.doc
+), finished AS (
+    INSERT INTO run_history (
+        id, seq, episode_id, playbook, target, lock, zone, phase, result, started_at, finished_at,
+        doc
+    )
+    SELECT id, coalesce(seq, nextval('run_order')), episode_id, playbook, target, lock, zone, phase,
+        result, started_at, finished_at, doc
+    FROM changed WHERE phase = 'done'
+    ON CONFLICT (id) DO UPDATE SET
+        playbook = excluded.playbook, target = excluded.target, lock = excluded.lock,
+        zone = excluded.zone, phase = excluded.phase, result = excluded.result,
+        started_at = excluded.started_at, finished_at = excluded.finished_at, doc = excluded.doc
+), tried AS MATERIALIZED (
+    SELECT * FROM unnest(
+        $25::bool[], $26::text[], $27::int[], $28::int[], $29::int[], $30::bool[], $31::text[],
+        $32::text[]
+    ) AS one (history, run_id, place, step, attempt, undo, outcome, doc)
+), steps AS (
+    INSERT INTO step (run_id, place, step, attempt, undo, outcome, doc)
+    SELECT run_id, place, step, attempt, undo, outcome, doc FROM tried WHERE NOT history
+    ON CONFLICT (run_id, step, attempt, undo) DO UPDATE SET
+        outcome = excluded.outcome, doc = excluded.doc
+), steps_finished AS (
+    INSERT INTO step_history (run_id, place, step, attempt, undo, outcome, doc)
+    SELECT run_id, place, step, attempt, undo, outcome, doc FROM tried WHERE history
+    ON CONFLICT (run_id, step, attempt, undo) DO UPDATE SET
+        outcome = excluded.outcome, doc = excluded.doc
+), freed AS (
+    DELETE FROM target_lock WHERE target = ANY ($33::text[])
+), taken AS (
+    INSERT INTO target_lock (target, episode_id, epoch, at)
+    SELECT target, episode_id, epoch, $37::float8
+    FROM unnest($34::text[], $35::text[], $36::bigint[]) AS one (target, episode_id, epoch)
+    ON CONFLICT (target) DO UPDATE SET
+        episode_id = excluded.episode_id, epoch = excluded.epoch, at = excluded.at
+)
+INSERT INTO bucket (key, tokens, at)
+SELECT * FROM unnest($38::text[], $39::float8[], $40::float8[])
+ON CONFLICT (key) DO UPDATE SET tokens = excluded.tokens, at = excluded.at
+
+-- name: runs_reopened
+-- A run that was done is not; its steps come with `commit_write`.
 WITH steps AS (DELETE FROM step_history WHERE run_id = ANY ($1::text[]))
 DELETE FROM run_history WHERE id = ANY ($1::text[])
-
--- name: run_write
-INSERT INTO run (
-    id, seq, episode_id, playbook, target, lock, zone, phase, result, started_at, finished_at, doc
-)
-SELECT id, coalesce(seq, nextval('run_order')), episode_id, playbook, target, lock, zone, phase,
-    result, started_at, finished_at, doc
-FROM unnest(
-    $1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-    $8::text[], $9::text[], $10::float8[], $11::float8[], $12::text[]
-) AS one (
-    id, seq, episode_id, playbook, target, lock, zone, phase, result, started_at, finished_at, doc
-)
-ON CONFLICT (id) DO UPDATE SET
-    playbook = excluded.playbook, target = excluded.target, lock = excluded.lock,
-    zone = excluded.zone, phase = excluded.phase, result = excluded.result,
-    started_at = excluded.started_at, finished_at = excluded.finished_at, doc = excluded.doc
-
--- name: run_history_write
-INSERT INTO run_history (
-    id, seq, episode_id, playbook, target, lock, zone, phase, result, started_at, finished_at, doc
-)
-SELECT id, coalesce(seq, nextval('run_order')), episode_id, playbook, target, lock, zone, phase,
-    result, started_at, finished_at, doc
-FROM unnest(
-    $1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-    $8::text[], $9::text[], $10::float8[], $11::float8[], $12::text[]
-) AS one (
-    id, seq, episode_id, playbook, target, lock, zone, phase, result, started_at, finished_at, doc
-)
-ON CONFLICT (id) DO UPDATE SET
-    playbook = excluded.playbook, target = excluded.target, lock = excluded.lock,
-    zone = excluded.zone, phase = excluded.phase, result = excluded.result,
-    started_at = excluded.started_at, finished_at = excluded.finished_at, doc = excluded.doc
-
--- name: step_write
-INSERT INTO step (run_id, place, step, attempt, undo, outcome, doc)
-SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::int[], $5::bool[], $6::text[], $7::text[])
-ON CONFLICT (run_id, step, attempt, undo) DO UPDATE SET
-    outcome = excluded.outcome, doc = excluded.doc
-
--- name: step_history_write
-INSERT INTO step_history (run_id, place, step, attempt, undo, outcome, doc)
-SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::int[], $5::bool[], $6::text[], $7::text[])
-ON CONFLICT (run_id, step, attempt, undo) DO UPDATE SET
-    outcome = excluded.outcome, doc = excluded.doc
-
--- name: lock_free
-DELETE FROM target_lock WHERE target = ANY ($1::text[])
 
 -- name: lock_free_of
 DELETE FROM target_lock WHERE episode_id = $1
