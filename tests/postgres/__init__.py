@@ -2,5 +2,6 @@
 
 from tests.postgres.pooler import Pooler
 from tests.postgres.server import Server, shared
+from tests.postgres.standby import Standby
 
-__all__ = ["Pooler", "Server", "shared"]
+__all__ = ["Pooler", "Server", "Standby", "shared"]

@@ -7,7 +7,9 @@ pools by transaction may stand in between. It is recognised by itself.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import asyncpg
 
@@ -87,6 +89,11 @@ Work = Callable[[Transaction], Awaitable[T]]
 Look = Callable[[View], Awaitable[T]]
 
 
+async def _fate(number: str, view: View) -> tuple[str, str]:
+    """What became of a transaction, and the life of the server that says so."""
+    return (await view.row("fate", number))[0], (await view.row("life"))[0]
+
+
 class _Undone(Exception):
     """The transaction is known not to have happened."""
 
@@ -109,6 +116,7 @@ class Database:
         self._read_seconds = read_seconds
         self._slots = asyncio.Semaphore(size)
         self._idle: list[Any] = []
+        self._lives: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._closed = False
         #: Behind a proxy that pools by transaction: nothing may outlive one.
         self.pooled = False
@@ -150,7 +158,7 @@ class Database:
     ) -> T:
         connection = await self._acquire()
         sound = False
-        number = ""
+        number, life = "", ""
         done = None
         try:
             await connection.execute(SQL["begin"])
@@ -158,6 +166,7 @@ class Database:
                 SQL["opening"], given, f"{int(1000 * seconds)}ms"
             )
             self.on_time(now)
+            life = await self._life(connection)
             try:
                 result = await work(Transaction(connection, now))
             except LOST:
@@ -176,7 +185,7 @@ class Database:
         except LOST as error:
             if done is None:
                 raise
-            await self._look_up(number, error)
+            await self._look_up(number, life, error)
             result = done[0]
         finally:
             self._release(connection, sound=sound)
@@ -194,25 +203,41 @@ class Database:
         if ended:
             _log.warning("%s: ended %d transactions of silent clients", self.name, len(ended))
 
-    async def _look_up(self, number: str, error: BaseException) -> None:
+    async def _look_up(self, number: str, life: str, error: BaseException) -> None:
         """Return when transaction `number` is committed; raise _Undone when it never will be.
 
-        The caller's deadline ends this.
+        After a crash or failover, another may bear its number: who then reads "committed" knows
+        nothing, which is StoreUnavailable. The caller's deadline ends this.
         """
         _log.warning("%s: no answer to a COMMIT (%s); asking again", self.name, error)
         pause = _FIRST_PAUSE
         while True:
             try:
-                row = await self.read(lambda view: view.row("fate", number))
+                fate, now_life = await self.read(partial(_fate, number))
             except StoreUnavailable:
                 pass
             else:
-                if row[0] == "committed":
+                same = now_life == life
+                if fate == "committed" and not same:
+                    raise StoreUnavailable(
+                        f"{self.name}: the server crashed or was replaced during a COMMIT, which "
+                        "may or may not have happened",
+                        retry_after=1,
+                    ) from error
+                if fate == "committed":
                     return
-                if row[0] == "aborted":
+                if fate == "aborted" or not same:
                     raise _Undone("the server lost it before it was committed") from error
             await asyncio.sleep(pause)  # noqa: TID251 - a server is waited for, in real time
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _life(self, connection: Any) -> str:
+        """Which life of the server this is: a connection of our own ends with it."""
+        if self.pooled:
+            return str((await connection.fetchrow(SQL["life"]))[0])
+        if connection not in self._lives:
+            self._lives[connection] = str((await connection.fetchrow(SQL["life"]))[0])
+        return self._lives[connection]
 
     # ------------------------------------------------------------------ reading
 

@@ -25,8 +25,18 @@ WHERE datname = current_database() AND usename = current_user AND pid <> pg_back
     AND backend_xid IS NOT NULL AND wait_event = 'ClientRead'
     AND state_change < clock_timestamp() - make_interval(secs => $1::float8)
 
+-- name: life
+-- Another one after each crash (statistics begin anew) and on a standby that was promoted (another
+-- timeline). An error on a standby.
+SELECT concat_ws(' ', left(pg_walfile_name(pg_current_wal_lsn()), 8),
+    extract(epoch FROM pg_postmaster_start_time()),
+    (SELECT extract(epoch FROM stats_reset) FROM pg_stat_bgwriter))
+
 -- name: fate
-SELECT pg_xact_status($1::text::xid8)
+-- In another life numbers are given again of which nothing had reached the log: `committed` may be
+-- said of another transaction there, and anything else means that ours is lost.
+SELECT CASE WHEN $1::text::xid8 >= pg_snapshot_xmax(pg_current_snapshot()) THEN 'ahead'
+    ELSE pg_xact_status($1::text::xid8) END
 
 -- name: event_add
 -- Inserted in the order of ids, so that two that insert the same never wait for each other.
