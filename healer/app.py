@@ -151,14 +151,15 @@ async def start(
 
     What was opened is closed by `stack`, in reverse.
     """
-    clock = clock or SteadyClock(SystemClock())
-    world, journal = await _world(settings, stack, clock, store, cluster)
+    wall = clock or SystemClock()
+    clock = clock or SteadyClock(wall)
+    world, journal = await _world(settings, stack, clock, wall, store, cluster)
     elector = await _elector(settings, stack, world, leases)
     library = PlaybookLibrary(settings.playbooks.paths, Registry(ACTIONS, PROBES))
     world.playbooks = library.current
     if notifiers is None:
         notifiers = await open_notifiers(
-            settings, stack, clock, alerts=world.alerts,
+            settings, stack, wall, alerts=world.alerts,
             open_notices=lambda: telling.still_open(world),
         )  # fmt: skip
     app = await _start(settings, world, library, notifiers, elector)
@@ -171,6 +172,7 @@ async def _world(
     settings: Settings,
     stack: AsyncExitStack,
     clock: Clock,
+    wall: Clock,
     store: Store | None,
     cluster: Cluster | None,
 ) -> tuple[World, Journal]:
@@ -181,7 +183,7 @@ async def _world(
     else:
         opened = Journal(store, clock, lambda _: None)
     if cluster is None:
-        cluster = await open_cluster(settings, stack, clock)
+        cluster = await open_cluster(settings, stack, wall)
     switch = PauseFile(settings.pause_file, clock)
     world = World(
         store=opened.store,
@@ -191,12 +193,14 @@ async def _world(
         probes=PROBES,
         playbooks=tuple,
         owner=random_id(settings.worker.replica or platform.node().lower() or "healer"),
-        metrics=await open_prometheus(settings, stack, clock),
-        alerts=await open_alertmanager(settings, stack, clock),
+        metrics=await open_prometheus(settings, stack, wall),
+        alerts=await open_alertmanager(settings, stack, wall),
         http=await open_http(settings, stack, clock),
         options=_options(settings),
         local_pauses=switch.pauses,
         crash=crash,
+        # The database's clock is true, and the same for every replica.
+        wall_clock=wall if opened.clock is clock else None,
     )
     return world, opened
 
@@ -255,7 +259,7 @@ async def _start(
     world.listeners += [MetricsListener(instruments, clock.now()), RunLog(), announcer]
     worker = Worker(world)
     intake = Intake(world, worker.wake)
-    level = AlertLevel(clock, world.metrics, world.alerts)
+    level = AlertLevel(clock, world.metrics, world.alerts, wall=world.wall)
     world.levels[ALERTMANAGER_SOURCE] = level
     poller = Poller(world, level, intake.wake)
     watched = ConditionSource(world, progress, intake.wake)

@@ -18,6 +18,8 @@ _log = logging.getLogger(__name__)
 
 BODY_LIMIT = 64 << 20
 CREATED_BY = "healer"
+#: A silence begins when its asker says, unless that is further than this from the true time.
+TOLD_SECONDS = 300.0
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _IN_FORCE = frozenset({"active", "pending"})
 _T = TypeVar("_T")
@@ -124,13 +126,16 @@ class Alertmanager:
         for known in await parsed(listed.body, lambda body: _decode(body, list[_Silence])):
             if known.comment == comment and known.status.state in _IN_FORCE:
                 return known.id
+        # One who asks by a time of its own, behind the true one since a jump, would be refused.
+        wall = self._clock.now()
+        begins = now if abs(wall - now) <= TOLD_SECONDS else wall
         body = {
             "matchers": [
                 {"name": name, "value": value, "isRegex": False, "isEqual": True}
                 for name, value in sorted(matchers.items())
             ],
-            "startsAt": rfc3339(now),
-            "endsAt": rfc3339(now + seconds),
+            "startsAt": rfc3339(begins),
+            "endsAt": rfc3339(begins + seconds),
             "createdBy": CREATED_BY,
             "comment": comment,
         }

@@ -38,6 +38,7 @@ class GuardFacts:
     observation: Observation | None  #: of the step's target; None when it is gone
     firing: bool | None  #: by a fresh look at the source; None when it could not be asked
     firing_age_seconds: float = 0.0  #: how old that look is
+    wall: float | None = None  #: the true time, for calendars; None: it is `now`
     episode_opened_at: float = 0.0
     pauses: tuple[Pause, ...] = ()
     last_run_ended_at: float | None = None  #: of this playbook on this target

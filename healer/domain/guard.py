@@ -125,12 +125,14 @@ def _not_paused(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | N
 def _windows(plan: Plan, step: PlannedStep, facts: GuardFacts) -> Because | None:
     if step.cost == 0:
         return None
+    # A calendar is kept by the true time; when to look again is said in ours.
+    wall = facts.now if facts.wall is None else facts.wall
     allowed = [window for window in plan.guards.windows if not window.freeze]
     for window in plan.guards.windows:
-        if window.freeze and in_window(window, facts.now):
+        if window.freeze and in_window(window, wall):
             why = window.because or "freeze window"
-            return _defer(Reason.FREEZE_WINDOW, why, window_end(window, facts.now))
-    if allowed and not any(in_window(window, facts.now) for window in allowed):
+            return _defer(Reason.FREEZE_WINDOW, why, window_end(window, wall) + (facts.now - wall))
+    if allowed and not any(in_window(window, wall) for window in allowed):
         return _defer(Reason.FREEZE_WINDOW, "outside every maintenance window")
     return None
 

@@ -70,6 +70,7 @@ async def survey(
     )
     facts = GuardFacts(
         now=world.clock.now(),
+        wall=world.wall(),
         observation=seen,
         firing=firing,
         episode_opened_at=episode.opened_at,

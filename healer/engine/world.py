@@ -60,7 +60,7 @@ class World:
 
     store: Store
     cluster: Cluster
-    clock: Clock
+    clock: Clock  #: of all that healer counts itself; led slowly when the machine's clock jumps
     actions: Mapping[str, Action]
     probes: Mapping[str, Probe]
     playbooks: Callable[[], Sequence[Playbook]]
@@ -79,6 +79,7 @@ class World:
     term: Callable[[], int] = lambda: 1
     #: Whether the API server does not answer this replica, so that others should go first.
     cut_off: Callable[[], bool] = lambda: False
+    wall_clock: Clock | None = None  #: where the true time is another than `clock`'s, see `wall`
 
     async def commit(self, claim: Claim, change: Change) -> Claim:
         """Make a change durable, then tell the listeners.
@@ -92,6 +93,10 @@ class World:
             for listener in self.listeners:
                 listener.heard(after.episode, change.run or after.run, change.facts)
         return after
+
+    def wall(self) -> float:
+        """The true time, Unix seconds, for calendars and what others have dated. It may jump."""
+        return (self.wall_clock or self.clock).now()
 
     def level_of(self, episode: Episode) -> LevelSource | None:
         """Who can say whether this episode's alert fires."""

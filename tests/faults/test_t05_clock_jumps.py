@@ -6,6 +6,7 @@ import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -13,6 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from healer.clients.prometheus import Prometheus
+from healer.domain.alert import AlertStatus
+from healer.domain.guard import decide
 from healer.domain.playbook import (
     Guards,
     Playbook,
@@ -22,16 +26,22 @@ from healer.domain.playbook import (
     StepRule,
     TargetRule,
     VerifyRule,
+    Window,
 )
 from healer.domain.target import Kind
+from healer.domain.verdict import Reason
+from healer.engine.sources.level import AlertLevel
+from healer.engine.sources.poller import Poller
+from healer.errors import Blind
 from healer.kernel.steady import RATE, SteadyClock
 from healer.store.sqlite import SqliteStore
-from healer.testing.builders import a_playbook
+from healer.testing.builders import a_plan, a_playbook, an_alert, calm
 from healer.testing.clock import FakeClock
 from tests.engine.stage import Stage
 from tests.faults.kept import missing_in
 from tests.faults.preload import compiled
 from tests.faults.process import PATIENCE, Sender, Served, body, now
+from tests.faults.prometheus_api import PrometheusApi
 
 HOUR, DAY = 3600.0, 86400.0
 JUMPS = [HOUR, -HOUR, DAY, -DAY]
@@ -194,6 +204,66 @@ async def test_t5_a_clock_set_back_while_nobody_served_delays_nothing(tmp_path: 
     await stage.pass_time(600, step=15)
     assert len(stage.cluster.writes) == 2
     await again.close()
+
+
+async def test_t5_a_sample_is_as_old_as_the_true_clock_says() -> None:
+    """After a suspend of eight hours a fresh sample is stale by the steady clock alone."""
+    clock = Jumpy()
+    clock.jump(8 * HOUR)
+    true = _Raw(clock)
+    async with PrometheusApi(true).serving() as api:
+        api.series["up"] = [{"job": "web"}]
+        for judge, blind in ((clock, True), (true, False)):
+            client = Prometheus(api.url, clock=judge, external_labels={})
+            try:
+                if blind:
+                    with pytest.raises(Blind):
+                        await client.query("up")
+                else:
+                    assert await client.query("up")
+            finally:
+                await client.close()
+
+
+@pytest.mark.parametrize("off", [8 * HOUR, -HOUR])
+def test_t5_a_calendar_is_kept_by_the_true_clock(off: float) -> None:
+    """A freeze holds while it is on by the true time, and ends then, said in steady time."""
+    wall = calm().now + off
+    minute = int(wall // 60) % 1440
+    window = Window(tuple(range(7)), minute - 5, minute + 10, True, "release")
+    plan = a_plan(guards=Guards(windows=(window,)))
+    verdict, _ = decide(plan, plan.steps[0], replace(calm(), wall=wall))
+    assert verdict.reason is Reason.FREEZE_WINDOW
+    assert verdict.until is not None
+    assert 0 < verdict.until - calm().now <= 600
+    verdict, allow = decide(plan, plan.steps[0], replace(calm(), wall=wall + 700))
+    assert allow is not None, verdict
+
+
+async def test_t5_what_fires_after_a_suspend_is_not_taken_for_what_ended_before(
+    tmp_path: Path,
+) -> None:
+    """An alert that ended and fires again while the steady clock lags is opened by a poll."""
+    async with jumpy(tmp_path, RESTART) as (stage, clock):
+        stage.world.wall_clock = _Raw(clock)
+        pod = stage.pod()
+        episode_id = await stage.fire(pod)
+        clock.jump(8 * HOUR)
+        ended = replace(
+            an_alert(labels=(await stage.episode(episode_id)).labels),
+            status=AlertStatus.RESOLVED,
+            ends_at=clock.wall(),
+        )
+        await stage.store.accept([ended], [], clock.now())
+        await stage.fold()
+        await stage.settle()
+        assert not await stage.firing()
+        clock.advance(60)
+        stage.alerts.fire(ended.labels, clock.wall())
+        level = AlertLevel(clock, None, stage.alerts, wall=stage.world.wall)
+        await Poller(stage.world, level, lambda: None).poll()
+        await stage.fold()
+        assert [e.fingerprint for e in await stage.firing()] == [ended.fingerprint]
 
 
 def _newest_look(journal: Path) -> float:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from healer.domain.alert import Alert
@@ -24,6 +24,7 @@ class Level:
     prometheus: Mapping[str, Alert] | None
     problems: tuple[str, ...] = ()
     asked_alertmanager: bool = True  #: whether there is one
+    wall_at: float = 0.0  #: `at` by the true time, to compare with when alerts began and ended
 
     @property
     def authoritative(self) -> Mapping[str, Alert] | None:
@@ -54,6 +55,7 @@ class AlertLevel:
     metrics: Metrics | None
     alerts: Alerts | None
     fresh_seconds: float = 2.0
+    wall: Callable[[], float] | None = None  #: the true time, where `clock` may be behind
     _last: Level | None = None
     _asking: asyncio.Task[Level] | None = field(default=None, repr=False)
     _asking_since: float = 0.0
@@ -75,6 +77,7 @@ class AlertLevel:
 
     async def _ask(self) -> Level:
         asked_at, at = self.clock.monotonic(), self.clock.now()
+        wall_at = self.wall() if self.wall is not None else at
         problems: list[str] = []
 
         async def one(port: Metrics | Alerts | None) -> Mapping[str, Alert] | None:
@@ -89,8 +92,9 @@ class AlertLevel:
 
         from_alerts, from_metrics = await asyncio.gather(one(self.alerts), one(self.metrics))
         self._last = Level(
-            asked_at, at, from_alerts, from_metrics, tuple(problems), self.alerts is not None
-        )
+            asked_at, at, from_alerts, from_metrics, tuple(problems), self.alerts is not None,
+            wall_at,
+        )  # fmt: skip
         return self._last
 
     async def is_firing(self, episode: Episode) -> bool | None:

@@ -85,7 +85,7 @@ class Poller:
             if self._wanted(alert):
                 seen[alert.fingerprint] = alert
         return [
-            replace(alert, source=ALERTMANAGER_SOURCE, polled_at=level.at)
+            replace(alert, source=ALERTMANAGER_SOURCE, polled_at=level.wall_at)
             for fingerprint, alert in seen.items()
             if fingerprint not in known
         ]
@@ -109,19 +109,19 @@ class Poller:
             absent[episode.id] = since
             young = now - episode.last_seen_at < self._world.options.absent_seconds
             if not young and monotonic - since >= self._world.options.absent_seconds:
-                gone.append(_resolution(episode, now))
+                gone.append(_resolution(episode, level.wall_at))
         self._absent_since = absent
         return gone
 
 
-def _resolution(episode: Episode, now: float) -> Alert:
+def _resolution(episode: Episode, at: float) -> Alert:
     return Alert(
         source=episode.source,
         fingerprint=episode.fingerprint,
         status=AlertStatus.RESOLVED,
         labels=episode.labels,
         starts_at=episode.starts_at,
-        ends_at=now,
+        ends_at=at,
         annotations=episode.annotations,
-        polled_at=now,
+        polled_at=at,
     )
