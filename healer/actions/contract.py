@@ -42,6 +42,7 @@ class Presence(StrEnum):
     APPLIED = "applied"
     NOT_APPLIED = "not_applied"
     UNKNOWN = "unknown"
+    REPEATABLE = "repeatable"  #: nobody can tell, and the identical request does no harm
 
 
 class Action(Protocol):

@@ -128,10 +128,10 @@ class HttpCall:
     async def probe(
         self, ctx: ActionContext, params: Any, target: TargetRef, before: Mapping[str, Any]
     ) -> Presence:
-        """What `lookup` answers. Without it, an idempotent request counts as not done, because to
-        send it again is harmless; any other is unknown."""
+        """What `lookup` answers. Without it nobody can tell; an idempotent request may be sent
+        again under its key."""
         if params.lookup is None:
-            return Presence.NOT_APPLIED if params.idempotent else Presence.UNKNOWN
+            return Presence.REPEATABLE if params.idempotent else Presence.UNKNOWN
         answer = await params.lookup.send(_client(ctx), "", ctx.timeout_seconds)
         if params.lookup.is_yes(answer.status):
             return Presence.APPLIED

@@ -46,14 +46,14 @@ async def look_up(world: World, claim: Claim, run: Run) -> Claim:
         action, params = action_of(world, step)
     except Refused as error:
         return await settle(world, claim, run, step, Applied(Outcome.UNKNOWN, str(error)))
-    context = replace(context_of(world, run, step, record.intent_at), key=record.key)
-    age = world.clock.now() - record.intent_at
     presence = Presence.UNKNOWN
     if step.probeable and not record.undo:
+        context = replace(context_of(world, run, step, record.intent_at), key=record.key)
         try:
             async with asyncio.timeout(step.timeout_seconds):
                 presence = await action.probe(context, params, step.target, record.precondition)
         except (TemporaryError, TimeoutError) as error:
+            age = world.clock.now() - record.intent_at
             if age < LOOKUP_SECONDS:
                 episode = replace(
                     claim.episode,
@@ -63,10 +63,19 @@ async def look_up(world: World, claim: Claim, run: Run) -> Claim:
                 return await world.commit(claim, Change(episode, run=run, release=True))
         except HealerError as error:
             _log.warning("lookup refused", extra={"run": run.id, "error": str(error)})
+    return await _found(world, claim, run, record, presence)
+
+
+async def _found(
+    world: World, claim: Claim, run: Run, record: StepRecord, presence: Presence
+) -> Claim:
+    """What is done about the open step after the lookup has said `presence`."""
+    step = run.plan.steps[record.step]
     if presence is Presence.APPLIED:
         done = Applied(Outcome.APPLIED, f"{step.action}: found in place by looking it up")
         return await settle(world, claim, run, step, done)
-    if presence is Presence.NOT_APPLIED and step.idempotent and not record.undo:
+    harmless = step.idempotent or presence is Presence.REPEATABLE
+    if harmless and not record.undo:
         repeated = await _repeat(world, claim, run, record)
         if repeated is not None:
             return repeated
@@ -75,10 +84,6 @@ async def look_up(world: World, claim: Claim, run: Run) -> Claim:
         return await no_effect(world, claim, run, step, never)
     if record.undo and step.idempotent:
         return await undo(world, claim, run)
-    if step.idempotent and not record.undo:
-        repeated = await _repeat(world, claim, run, record)
-        if repeated is not None:
-            return repeated
     lost = Applied(Outcome.UNKNOWN, f"{step.action}: nobody can tell whether it happened")
     return await settle(world, claim, run, step, lost)
 

@@ -1,5 +1,6 @@
 """Answers that are lost on the way: of an undo, of a repetition, of the last step of a run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from healer.domain.playbook import (
 from healer.domain.target import Kind
 from healer.domain.verdict import Reason
 from healer.errors import Refused, Throttled, TimedOut, Unreachable
+from healer.ports import HttpAnswer
 from healer.testing.builders import a_playbook
 from tests.engine.stage import Stage, a_stage
 
@@ -120,3 +122,47 @@ async def test_a_run_that_is_escalated_after_its_alert_ended_is_closed_at_once(
         await stage.pass_time(30)
         assert (await stage.episode(episode_id)).state is EpisodeState.CLOSED
         assert [title.split(":")[0] for title in await stage.told()] == ["Not healed", "Over"]
+
+
+async def test_a_keyed_request_that_nobody_can_look_up_is_sent_again_under_its_key(
+    tmp_path: Path,
+) -> None:
+    """Without a lookup nobody claims that it never happened: the same request goes out again."""
+    with_ = {"url": "https://fix.example/mend", "idempotent": True}
+    steps = (StepRule("call", "http_call", with_, READY),)
+    keys: list[str] = []
+
+    class Deaf:
+        async def request(self, *args: Any, headers: Mapping[str, str], **named: Any) -> HttpAnswer:
+            keys.append(headers["Idempotency-Key"])
+            if len(keys) < 3:
+                raise TimedOut("no answer")
+            return HttpAnswer(200, b"", 0.1)
+
+    async with a_stage(tmp_path, a_playbook(steps=steps)) as stage:
+        stage.world.http = Deaf()
+        episode_id = await _sick(stage)
+        await stage.settle()
+        await stage.pass_time(30)
+        assert len(keys) == 3
+        assert len(set(keys)) == 1
+        assert await _outcomes(stage, episode_id) == [Outcome.APPLIED]
+        told = " ".join(fact.detail for fact in await stage.facts(episode_id))
+        assert "never happened" not in told
+
+
+async def test_a_keyed_request_that_is_never_answered_is_unknown(tmp_path: Path) -> None:
+    """After two minutes of repetitions without an answer a person decides, and none is "failed"."""
+    with_ = {"url": "https://fix.example/mend", "idempotent": True}
+    steps = (StepRule("call", "http_call", with_, READY),)
+
+    class Lost:
+        async def request(self, *args: Any, **named: Any) -> HttpAnswer:
+            raise TimedOut("no answer")
+
+    async with a_stage(tmp_path, a_playbook(steps=steps)) as stage:
+        stage.world.http = Lost()
+        episode_id = await _sick(stage)
+        await stage.settle()
+        await stage.pass_time(180)
+        assert await _outcomes(stage, episode_id) == [Outcome.UNKNOWN]
