@@ -19,6 +19,7 @@ import yaml
 from aiohttp import web
 
 from healer.kernel.clock import SystemClock, rfc3339
+from healer.kernel.ids import label_fingerprint
 from tests.bed.ports import free_port
 from tests.crash.plane import PlaneOnly
 from tests.postgres import Server
@@ -43,6 +44,8 @@ spec:
   target: {{kind: ConfigMap, namespace: '${{labels.namespace}}', name: '${{labels.flag}}'}}
   guards:
     cooldown: 1s
+    storm: {{maxInFlight: 1000}}
+    breaker: {{failures: 100, for: 1s}}
     budgets:
       {{target: 100000/1h, owner: 100000/1h, playbook: 100000/1h, action_class: 100000/1h,
        namespace: 100000/1h, zone: 100000/1h, cluster: 100000/1h}}
@@ -72,17 +75,18 @@ def playbooks(folder: Path, server: str) -> Path:
 
 
 class Counted:
-    """An HTTP server that counts what it was asked for, and may be slow."""
+    """An HTTP server that counts what it was asked for, and plays Alertmanager's API."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
-        self.arrived = asyncio.Event()
+        self.firing: dict[str, dict[str, Any]] = {}  #: by flag, as Alertmanager's API says it
         self.url = ""
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Counted]:
         application = web.Application()
         application.router.add_post("/once", self._once)
+        application.router.add_get("/api/v2/alerts", self._alerts)
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -93,9 +97,22 @@ class Counted:
         finally:
             await runner.cleanup()
 
+    def say(self, alert: dict[str, Any]) -> None:
+        """Alertmanager knows of this alert, or that it ended."""
+        fingerprint = label_fingerprint(alert["labels"])
+        self.firing.pop(fingerprint, None)
+        if alert["status"] == "firing":
+            self.firing[fingerprint] = {
+                **alert, "fingerprint": fingerprint, "status": {"state": "active"},
+                "receivers": [{"name": "healer"}],
+            }  # fmt: skip
+
+    async def _alerts(self, request: web.Request) -> web.Response:
+        """Alertmanager's API: whatever was delivered fires."""
+        return web.json_response(list(self.firing.values()))
+
     async def _once(self, request: web.Request) -> web.Response:
         self.calls[(await request.json())["n"]] += 1
-        self.arrived.set()
         return web.json_response({})
 
 
@@ -107,6 +124,7 @@ class Replica:
     folder: Path
     settings: dict[str, Any]
     http: aiohttp.ClientSession
+    counted: Counted
     module: str = "healer"
     process: subprocess.Popen[bytes] | None = None
     spawned_at: float = 0.0
@@ -207,6 +225,8 @@ class Replica:
             }
             for flag in flags
         ]  # fmt: skip
+        for alert in alerts:
+            self.counted.say(alert)
         body = json.dumps({"version": "4", "receiver": "healer", "alerts": alerts}).encode()
         headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
         url = f"http://127.0.0.1:{self.port('webhook')}/v1/alertmanager"
@@ -268,6 +288,7 @@ class House:
             "kubernetes": {"kubeconfig": str(self.plane.kubeconfig)},
             "playbooks": {"paths": [str(self.folder / "playbooks")]},
             "http": {"allow": [f"internal+{self.counted.url}"]},
+            "alertmanager": {"urls": [self.counted.url]},
             "worker": {"lease_seconds": self.lease, "replica": name},
             "election": {
                 "lease_name": f"healer-{self.folder.name.lower().replace('_', '-')}"[:60],
@@ -276,7 +297,7 @@ class House:
             "log": {"format": "json"},
         }  # fmt: skip
         settings |= more
-        made = Replica(name, folder, settings, self.http)
+        made = Replica(name, folder, settings, self.http, self.counted)
         self.replicas.append(made)
         self.stack.callback(made.kill)
         return made
@@ -319,12 +340,25 @@ class House:
         """Successful patches of flags by healer, by name: the API server's own record."""
         found: Counter[str] = Counter()
         for line in self.audit_log.read_text().splitlines():
+            if '"patch"' not in line or '"configmaps"' not in line:
+                continue
             event = json.loads(line)
             about = event.get("objectRef") or {}
             ours = str(event.get("userAgent", "")).startswith("healer/")
             if ours and event["verb"] == "patch" and about.get("resource") == "configmaps":
                 found[about["name"]] += event["responseStatus"]["code"] == 200
         return found
+
+    async def mended(self, *flags: str) -> None:
+        """Wait until each was patched; once, or this fails."""
+
+        async def all_once() -> bool:
+            # In a thread: what Alertmanager says is asked of this loop meanwhile.
+            found = await asyncio.to_thread(self.patches)
+            assert all(found[flag] <= 1 for flag in flags), found
+            return all(found[flag] for flag in flags)
+
+        await until(all_once, f"{flags[:3]} to be mended")
 
     async def story(self, of: Replica, flag: str) -> dict[str, Any]:
         """Episode, runs and facts of a flag, as `of` tells them; empty while there is none."""

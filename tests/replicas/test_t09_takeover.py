@@ -76,7 +76,7 @@ async def test_a_drain_under_load_refuses_hands_over_and_ends_in_time(house: Hou
     assert 200 in answers[:20]
     assert set(answers) <= {200, 503, 0}
     assert answers[-1] != 200
-    await until(lambda: all(house.patches()[flag] == 1 for flag in flags), "every effect", 60)
+    await house.mended(*flags)
     assert "the election's Lease is given back" in first.log()
     assert await _leads_soon(second)
 

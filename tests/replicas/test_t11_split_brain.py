@@ -47,7 +47,7 @@ async def test_the_work_of_a_killed_replica_is_taken_over_when_its_lease_ends(
     record_property("takeover_seconds", round(took["at"] - killed, 2))
     assert took["at"] - killed <= house.lease + MARGIN
     assert (await house.facts(second, flag, "intent"))[0]["at"] < killed
-    await until(lambda: house.patches()[flag] == 1, "the effect")
+    await house.mended(flag)
     assert [f["data"]["outcome"] for f in await outcomes(house, second, flag)][-1] == "applied"
     await until(second.leads, "the other to lead")
 
@@ -127,7 +127,7 @@ async def test_a_replica_without_the_api_server_gives_way(house: House) -> None:
     flags = [f"cut-{n}" for n in range(6)]
     await house.flags(*flags)
     await first.delivered("flag", *flags)
-    await until(lambda: all(house.patches()[flag] == 1 for flag in flags), "the effects")
+    await house.mended(*flags)
     assert await first.status_of("/healthz") == 200
     relay.mend()
     await until(first.ready, "the first to be whole again")
@@ -144,12 +144,12 @@ async def test_a_replica_without_the_journal_refuses_and_the_other_goes_on(house
     assert status == 503
     assert seconds < 5.0
     await second.delivered("flag", "light")
-    await until(lambda: house.patches()["light"] == 1, "the effect of the other")
+    await house.mended("light")
     await until(lambda: _not_ready(first), "the first not to be ready")
     relay.mend()
     await until(first.ready, "the first to be ready again")
     await first.delivered("flag", "dark")
-    await until(lambda: house.patches()["dark"] == 1, "the effect")
+    await house.mended("dark")
     assert house.patches()["light"] == 1
 
 
