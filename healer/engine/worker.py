@@ -115,11 +115,7 @@ class Worker:
         episode_id = claim.episode.id
         try:
             if before is not None:
-                # The wall clock jumped over our own lease. Whatever the earlier drive has begun is
-                # on disk: it is stopped, and looked up as after a crash.
-                _log.warning("claimed again by ourselves", extra={"episode": episode_id})
-                before.task.cancel()
-                await asyncio.wait({before.task})
+                await self._after(before)
             while claim.owner:
                 if self._draining:
                     await self._give_back(claim)
@@ -137,6 +133,20 @@ class Worker:
             if self._busy.get(episode_id) is drive:
                 del self._busy[episode_id]
             self._nap.wake()
+
+    async def _after(self, before: _Drive) -> None:
+        """Wait until the earlier drive of the same episode has ended."""
+        episode_id = before.claim.episode.id
+        if episode_id in self._world.releasing:
+            # It was due again before the drive heard that its release is durable. It has only the
+            # listeners to tell.
+            await asyncio.wait({before.task}, timeout=STOP_SECONDS)
+        if not before.task.done():
+            # The wall clock jumped over our own lease. Whatever the earlier drive has begun is on
+            # disk: it is stopped, and looked up as after a crash.
+            _log.warning("claimed again by ourselves", extra={"episode": episode_id})
+            before.task.cancel()
+            await asyncio.wait({before.task})
 
     async def _give_back(self, claim: Claim) -> None:
         await self._world.commit(claim, Change(claim.episode, run=claim.run, release=True))

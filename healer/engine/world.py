@@ -74,6 +74,7 @@ class World:
     local_pauses: Callable[[], Sequence[Pause]] = tuple  #: kill switches that need no database
     crash: CrashPoints = NO_CRASH
     crowd: Crowd = field(default_factory=Crowd)  #: places taken before the journal counts them
+    releasing: set[str] = field(default_factory=set)  #: episodes whose claims are just given back
     #: The number of our present term as leader, 0 while another leads (`engine.election`). A single
     #: replica always leads. Polls remember it, and compare right before they write.
     term: Callable[[], int] = lambda: 1
@@ -88,7 +89,12 @@ class World:
         can be checked for what was written by somebody who had lost the claim.
         """
         change = replace(change, facts=tuple(_signed(fact, claim) for fact in change.facts))
-        after = await self.store.commit(claim, change)
+        if change.release:
+            self.releasing.add(claim.episode.id)
+        try:
+            after = await self.store.commit(claim, change)
+        finally:
+            self.releasing.discard(claim.episode.id)
         if change.facts:
             for listener in self.listeners:
                 listener.heard(after.episode, change.run or after.run, change.facts)

@@ -120,6 +120,49 @@ async def test_an_episode_that_cannot_be_driven_stops_only_itself_and_is_told(
             assert (await stage.episode(good)).reason is not Reason.TEMPORARY_FAILURE
 
 
+async def test_what_is_due_again_at_its_release_is_told_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An episode claimed again before its drive heard of its own release: nothing is missed."""
+    async with a_stage(tmp_path, a_playbook()) as stage, working(stage) as worker:
+        commit, claim, observe = stage.store.commit, stage.store.claim, stage.cluster.observe
+        claims, written, heard = list[str](), list[Fact](), list[Fact]()
+
+        class Ear:
+            def heard(self, episode: Any, run: Any, facts: Any) -> None:
+                heard.extend(facts)
+
+        async def counted(*args: Any) -> Any:
+            found = await claim(*args)
+            claims.extend(one.episode.id for one in found)
+            return found
+
+        async def late(claimed: Any, change: Any) -> Any:
+            after = await commit(claimed, change)
+            if change.release and not written:
+                written.extend(change.facts)
+                stage.clock.advance(60)
+                worker.wake()
+                await until(lambda: len(claims) == 2)
+                for _ in range(5):
+                    await asyncio.sleep(0)  # noqa: TID251 - the second drive has begun
+            return after
+
+        async def fail_once(ref: Any) -> Any:
+            stage.cluster.observe = observe  # type: ignore[method-assign]
+            raise RuntimeError("never foreseen")
+
+        stage.world.listeners.append(Ear())
+        stage.store.claim, stage.store.commit = counted, late  # type: ignore[method-assign]
+        stage.cluster.observe = fail_once  # type: ignore[method-assign]
+        await _sick(stage)
+        worker.wake()
+        await until(lambda: len(stage.deleted()) == 1)
+        assert written
+        assert all(fact in heard for fact in written)
+        assert "claimed again by ourselves" not in caplog.text
+
+
 async def test_a_clock_that_jumps_over_a_lease_does_nothing_twice(tmp_path: Path) -> None:
     """The worker claims its own busy episode again: the first drive ends before the second."""
     async with a_stage(tmp_path, a_playbook()) as stage:
