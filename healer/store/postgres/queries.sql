@@ -355,38 +355,44 @@ SELECT * FROM unnest(
 -- name: hint
 SELECT pg_notify($1, '')
 
--- name: ledger
+-- name: ledgers
+-- One row for each question, all of one moment; what they share comes with the first.
 SELECT
-    ARRAY(SELECT doc FROM pause WHERE until IS NULL OR until > at.now ORDER BY id) AS pauses,
-    ARRAY(
-        SELECT key FROM bucket WHERE key = ANY ($6::text[]) ORDER BY key
-    ) AS bucket_keys,
-    ARRAY(
-        SELECT tokens FROM bucket WHERE key = ANY ($6::text[]) ORDER BY key
-    ) AS bucket_tokens,
-    ARRAY(
-        SELECT bucket.at FROM bucket WHERE key = ANY ($6::text[]) ORDER BY key
-    ) AS bucket_times,
-    (SELECT episode_id FROM target_lock WHERE target = $4) AS locked_by,
+    asked.number,
+    asked.now,
+    CASE WHEN asked.number = 1 THEN ARRAY(
+        SELECT doc FROM pause
+        WHERE until IS NULL
+            OR until > moment((SELECT min(given) FROM unnest($1::float8[]) AS given))
+        ORDER BY id
+    ) END AS pauses,
+    CASE WHEN asked.number = 1 THEN ARRAY(
+        SELECT json_build_array(bucket.key, bucket.tokens, bucket.at)::text FROM bucket
+        WHERE bucket.key = ANY ($8::text[])
+    ) END AS buckets,
+    (SELECT episode_id FROM target_lock WHERE target_lock.target = asked.lock) AS locked_by,
     (
         SELECT max(finished_at) FROM run_history AS run
-        WHERE playbook = $2 AND target = $3 AND EXISTS (
+        WHERE run.playbook = asked.playbook AND run.target = asked.target AND EXISTS (
             SELECT 1 FROM step_history AS step WHERE step.run_id = run.id
                 AND (step.outcome IS NULL OR step.outcome IN ('applied', 'unknown'))
         )
     ) AS last_run_ended_at,
     (
-        SELECT count(*) FROM run WHERE lock = $4 AND phase <> 'guard' AND episode_id <> $7
+        SELECT count(*) FROM run
+        WHERE run.lock = asked.lock AND phase <> 'guard' AND run.episode_id <> asked.episode_id
     ) AS in_flight_owner,
     (
         SELECT count(*) FROM run
-        WHERE $5 <> '' AND zone = $5 AND phase <> 'guard' AND episode_id <> $7
+        WHERE asked.zone <> '' AND run.zone = asked.zone AND phase <> 'guard'
+            AND run.episode_id <> asked.episode_id
     ) AS in_flight_zone,
     flow.held_at,
     flow.recovered,
     (
         SELECT count(*) FROM episode AS other, episode AS mine
-        WHERE $5 <> '' AND mine.id = $7 AND other.state = 'blocked' AND other.zone = $5
+        WHERE asked.zone <> '' AND mine.id = asked.episode_id AND other.state = 'blocked'
+            AND other.zone = asked.zone
             AND other.reason IN ('zone_degraded', 'owner_degraded', 'storm_paced')
             AND other.id <> mine.id
             AND (-other.severity_rank, other.opened_at, other.id)
@@ -394,27 +400,34 @@ SELECT
     ) AS queue_place,
     (
         SELECT count(*) FROM run_history AS run
-        WHERE playbook = $2 AND lock = $4 AND finished_at > at.now - $8::float8 AND EXISTS (
-            SELECT 1 FROM step_history AS step WHERE step.run_id = run.id
-                AND (step.outcome IS NULL OR step.outcome IN ('applied', 'unknown'))
-        )
+        WHERE run.playbook = asked.playbook AND run.lock = asked.lock
+            AND finished_at > asked.now - asked.recent AND EXISTS (
+                SELECT 1 FROM step_history AS step WHERE step.run_id = run.id
+                    AND (step.outcome IS NULL OR step.outcome IN ('applied', 'unknown'))
+            )
     ) AS recent_runs,
     bad.number AS bad_outcomes,
     bad.last_at AS last_bad_at,
-    (SELECT reset_at FROM breaker WHERE playbook = $2) AS breaker_reset_at,
+    (SELECT reset_at FROM breaker WHERE breaker.playbook = asked.playbook) AS breaker_reset_at,
     (
-        SELECT doc FROM approval WHERE episode_id = $7 AND doc IS NOT NULL AND run_id = ''
+        SELECT doc FROM approval
+        WHERE approval.episode_id = asked.episode_id AND doc IS NOT NULL AND run_id = ''
         ORDER BY asked_at DESC, seq DESC LIMIT 1
     ) AS approval
-FROM (SELECT moment($1::float8) AS now) AS at
-LEFT JOIN flow ON flow.zone = $5
+FROM (
+    SELECT one.*, moment(one.given) AS now
+    FROM unnest(
+        $1::float8[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::float8[]
+    ) WITH ORDINALITY AS one (given, playbook, target, lock, zone, episode_id, recent, number)
+) AS asked
+LEFT JOIN flow ON flow.zone = asked.zone
 CROSS JOIN LATERAL (
     SELECT count(*) AS number, max(finished_at) AS last_at FROM run_history AS run
-    WHERE playbook = $2 AND result = 'escalated'
+    WHERE run.playbook = asked.playbook AND result = 'escalated'
         AND finished_at > coalesce(
             (
                 SELECT max(finished_at) FROM run_history
-                WHERE playbook = $2 AND result = 'healed'
+                WHERE playbook = asked.playbook AND result = 'healed'
             ),
             '-infinity'
         )

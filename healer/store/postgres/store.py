@@ -23,6 +23,7 @@ from healer.store.postgres import claims, commits, inbox, people, schema, views
 from healer.store.postgres.connections import LOST, Database, Transaction
 from healer.store.postgres.hints import Hints
 from healer.store.postgres.lanes import Lane
+from healer.store.postgres.looks import Looks
 from healer.store.postgres.time import DatabaseClock
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class PostgresStore:
             database, inbox.accept, workers=2, group_weight=1024, queue_weight=16_384,
             seconds=max(_ACCEPT_LANE_SECONDS, accept_seconds), given=lambda: None,
         )  # fmt: skip
+        self._guards = Looks(database, views.ledgers)
         self._committing = Lane(
             database, commits.commit, workers=2, group_weight=128, queue_weight=4096,
             seconds=write_seconds, given=self._present,
@@ -254,8 +256,7 @@ class PostgresStore:
 
     async def ledger(self, query: LedgerQuery, now: float) -> Ledger:
         """The persistent facts for a guard, read at one moment."""
-        given = self._given(now)
-        return await self._database.read(lambda view: views.ledger(view, query, given))
+        return await self._guards.ask((query, self._given(now)))
 
     async def pauses(self) -> Sequence[Pause]:
         """All pauses in force."""
@@ -301,7 +302,9 @@ class PostgresStore:
             return
         self._closed = True
         await self.hints.close()
-        await asyncio.gather(self._accepting.close(), self._committing.close())
+        await asyncio.gather(
+            self._accepting.close(), self._committing.close(), self._guards.close()
+        )
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._database.close()
 

@@ -1,6 +1,7 @@
 """What can be read: each function is one statement, so it sees one moment, and changes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from healer.domain.budget import Bucket
 from healer.domain.episode import Episode
@@ -17,23 +18,42 @@ from healer.store.rows import decode_any, decode_approval, decode_episode, decod
 _SHORTEST_PREFIX = 6
 
 
-async def ledger(view: View, query: LedgerQuery, given: float | None) -> Ledger:
-    """The persistent facts for a guard; see `healer.ports.Ledger` for what each means."""
-    row = await view.row(
-        "ledger",
-        given,
-        query.playbook,
-        query.target,
-        query.lock,
-        query.zone,
-        list(query.bucket_keys),
-        query.episode_id,
-        query.recent_seconds,
+#: What one guard asks for, and the time it gives: None where the database says what time it is.
+Question = tuple[LedgerQuery, float | None]
+
+
+async def ledgers(view: View, asked: Sequence[Question]) -> list[Ledger]:
+    """The persistent facts for each guard; see `healer.ports.Ledger` for what each means."""
+    queries = [query for query, _ in asked]
+    rows = await view.rows(
+        "ledgers",
+        [given for _, given in asked],
+        [query.playbook for query in queries],
+        [query.target for query in queries],
+        [query.lock for query in queries],
+        [query.zone for query in queries],
+        [query.episode_id for query in queries],
+        [query.recent_seconds for query in queries],
+        list({key for query in queries for key in query.bucket_keys}),
     )
-    buckets = zip(row["bucket_keys"], row["bucket_tokens"], row["bucket_times"], strict=True)
+    found = {row["number"]: row for row in rows}
+    in_force = [decode_pause(doc) for doc in found[1]["pauses"]]
+    buckets = {}
+    for key, tokens, at in map(decode_any, found[1]["buckets"]):
+        buckets[key] = Bucket(float(tokens), float(at))
+    return [
+        _ledger(query, found[number], in_force, buckets)
+        for number, query in enumerate(queries, start=1)
+    ]
+
+
+def _ledger(
+    query: LedgerQuery, row: Any, in_force: Sequence[Pause], buckets: Mapping[str, Bucket]
+) -> Ledger:
+    now = row["now"]
     return Ledger(
-        pauses=tuple(map(decode_pause, row["pauses"])),
-        buckets={key: Bucket(tokens, at) for key, tokens, at in buckets},
+        pauses=tuple(each for each in in_force if each.until is None or each.until > now),
+        buckets={key: buckets[key] for key in query.bucket_keys if key in buckets},
         locked_by=row["locked_by"],
         last_run_ended_at=row["last_run_ended_at"],
         in_flight_owner=row["in_flight_owner"],
