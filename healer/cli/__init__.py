@@ -14,6 +14,7 @@ from healer import __version__
 from healer.cli import (
     completion,
     daemon,
+    demo,
     doctor,
     episodes,
     journal,
@@ -68,7 +69,9 @@ def cli() -> None:
     """
 
 
-for _module in (daemon, playbooks, episodes, pauses, journal, store, doctor, completion, reference):
+for _module in (
+    daemon, demo, playbooks, episodes, pauses, journal, store, doctor, completion, reference,
+):  # fmt: skip
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

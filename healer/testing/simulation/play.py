@@ -86,7 +86,7 @@ class _Play:
 
     def run(self) -> Played:
         """Build, play, calm, judge."""
-        with _errors_seen(self.loop):
+        with errors_seen(self.loop):
             self.loop.run_until_complete(self._history())
             self.loop.drain()  # the ghosts unwind
         wrong, effects = judge(
@@ -404,7 +404,7 @@ class _Seen(logging.Handler):
 
 
 @contextmanager
-def _errors_seen(loop: SimulatedLoop) -> Iterator[None]:
+def errors_seen(loop: SimulatedLoop) -> Iterator[None]:
     """While a history is played, the engine's log goes nowhere but to the judge."""
     log = logging.getLogger("healer")
     before, kept, passed = log.level, log.handlers[:], log.propagate

@@ -26,7 +26,7 @@ FOR_SECONDS: Mapping[str, float] = {CRASHING: 30.0, NOT_READY: 60.0, STUCK: 30.0
 
 
 @dataclass(slots=True)
-class _Pending:
+class Pending:
     """Something a rule found, and since when."""
 
     labels: dict[str, str]
@@ -46,7 +46,7 @@ class Prometheus:
     truth: "Truth"
     moving: float = 0.0  #: how often a start moves, as when a second Prometheus saw it earlier
     down: HealerError | None = None
-    _found: dict[str, _Pending] = field(default_factory=dict)
+    _found: dict[str, Pending] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)  #: fingerprints of label sets
 
     async def run(self) -> None:
@@ -60,39 +60,41 @@ class Prometheus:
         """One evaluation of every rule, and what follows for Alertmanager."""
         now = self.wall.now()
         present: set[str] = set()
-        for labels in self._symptoms():
+        for labels in self.symptoms():
             fingerprint = self._fingerprint(labels)
             present.add(fingerprint)
-            pending = self._found.setdefault(fingerprint, _Pending(labels, now))
+            pending = self._found.setdefault(fingerprint, Pending(labels, now))
             if (
                 pending.starts_at is None
                 and now - pending.since >= FOR_SECONDS[labels["alertname"]]
             ):
                 pending.starts_at = now
                 self.truth.begins(fingerprint)
-                self._tell(fingerprint, pending, None)
+                self.tell(fingerprint, pending, None)
             elif pending.starts_at is not None and self.dice.random() < self.moving:
                 pending.starts_at += self.dice.choice((-20.0, -5.0, 7.5))
-                self._tell(fingerprint, pending, None)
+                self.tell(fingerprint, pending, None)
             if pending.starts_at is not None:
                 self._repeat(fingerprint, pending)
         for fingerprint in [each for each in self._found if each not in present]:
             gone = self._found.pop(fingerprint)
             if gone.starts_at is not None:
                 self.truth.ends(fingerprint)
-                self._tell(fingerprint, gone, now)
+                self.tell(fingerprint, gone, now)
 
-    def _tell(self, fingerprint: str, what: _Pending, ends_at: float | None) -> None:
+    def tell(self, fingerprint: str, what: Pending, ends_at: float | None) -> None:
+        """Have every Alertmanager hear of it; an end of None: it fires."""
         for peer in self.peers:
             peer.take(fingerprint, what.labels, what.starts_at or what.since, ends_at)
 
-    def _repeat(self, fingerprint: str, what: _Pending) -> None:
+    def _repeat(self, fingerprint: str, what: Pending) -> None:
         """Prometheus sends again and again what fires: who missed it hears it now."""
         for peer in self.peers:
             if fingerprint not in peer.alerts:
                 peer.take(fingerprint, what.labels, what.starts_at or what.since, None)
 
-    def _symptoms(self) -> Iterator[dict[str, str]]:
+    def symptoms(self) -> Iterator[dict[str, str]]:
+        """The labels of everything the rules would find now."""
         for pod in self.cluster.living():
             if is_ready(pod) or not pod["spec"].get("nodeName"):
                 continue
