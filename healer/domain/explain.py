@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from healer.domain.episode import Episode, EpisodeState
 from healer.domain.journal import Fact, FactKind
@@ -10,6 +10,7 @@ from healer.domain.meaning import MEANINGS
 from healer.domain.outcome import Outcome, Recovery, Result
 from healer.domain.run import Phase, Run
 from healer.domain.verdict import Effect, Reason
+from healer.kernel.durations import parse_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Explanation:
     meaning: str  #: what that word says
     remedy: str  #: what a person can do about it
     waits: tuple[Waiting, ...]
-    queue_place: int | None  #: 1 is next
+    queue_place: int | None  #: 1 is next; None when nothing is queued for
     next_look_at: float | None
     playbook: str
     target: str
@@ -63,11 +64,29 @@ _PLACE = re.compile(r"place (\d+) in the queue")
 _OPEN = frozenset({EpisodeState.OPEN, EpisodeState.BLOCKED, EpisodeState.AWAITING_APPROVAL})
 
 
-def explain(episode: Episode, run: Run | None, facts: Sequence[Fact], now: float) -> Explanation:
-    """The explanation of `episode` from its latest run and its facts in order."""
+#: What two episodes wait for together: the same bucket, or the same lock.
+_SPENT = re.compile(r"^(.+): (\d+) per (\S+) is spent, this step costs (\d+)$")
+_LOCKED = re.compile(r"^(.+) is being worked on by ")
+
+
+def explain(
+    episode: Episode,
+    run: Run | None,
+    facts: Sequence[Fact],
+    now: float,
+    blocked: Sequence[Episode] = (),
+) -> Explanation:
+    """The explanation of `episode` from its latest run and its facts in order.
+
+    `blocked` are the episodes that are held back, among which it has its place in the queue.
+    """
     reason = episode.reason
     meaning = MEANINGS.get(reason) if reason is not None else None
     waits = _waits(episode, run, facts, now)
+    place = _queue_place(waits)
+    if place is None and waits and waits[0].reason == episode.reason and awaited(episode):
+        place = 1 + sum(_goes_before(other, episode) for other in blocked)
+        waits = (replace(waits[0], until=_expected(episode, waits[0].until, place)), *waits[1:])
     return Explanation(
         episode_id=episode.id,
         headline=_headline(episode, run),
@@ -75,7 +94,7 @@ def explain(episode: Episode, run: Run | None, facts: Sequence[Fact], now: float
         meaning=meaning.says if meaning else "",
         remedy=meaning.remedy if meaning else "",
         waits=waits,
-        queue_place=_queue_place(waits),
+        queue_place=place,
         next_look_at=None if episode.state is EpisodeState.CLOSED else episode.next_at,
         playbook=episode.playbook,
         target=episode.target,
@@ -171,6 +190,34 @@ def _run_waits(run: Run) -> tuple[Waiting, ...]:
             return (Waiting(str(run.held_reason), "a guard holds the next step back"),)
         case _:
             return ()
+
+
+def awaited(episode: Episode) -> str:
+    """The bucket or the lock that a held episode waits for; empty when it waits for neither."""
+    if episode.state is not EpisodeState.BLOCKED:
+        return ""
+    form = {Reason.BUDGET_EXHAUSTED: _SPENT, Reason.TARGET_LOCKED: _LOCKED}.get(
+        episode.reason or Reason.ALLOWED
+    )
+    found = form.match(episode.detail) if form is not None else None
+    return found[1] if found else ""
+
+
+def _goes_before(other: Episode, mine: Episode) -> bool:
+    """Whether it waits for the same and is more severe, or as severe and older."""
+    before = (-other.severity_rank, other.opened_at, other.id) < (
+        -mine.severity_rank, mine.opened_at, mine.id,
+    )  # fmt: skip
+    return before and other.reason is mine.reason and awaited(other) == awaited(mine)
+
+
+def _expected(episode: Episode, first: float | None, place: int) -> float | None:
+    """When the bucket has tokens for everybody before it too; of a lock nobody knows the end."""
+    spent = _SPENT.match(episode.detail)
+    if spent is None or first is None:
+        return first
+    rate = parse_duration(spent[3]) / int(spent[2])
+    return first + (place - 1) * int(spent[4]) * rate
 
 
 def _queue_place(waits: Sequence[Waiting]) -> int | None:

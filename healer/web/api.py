@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 from healer import __version__
 from healer.domain.episode import Episode, EpisodeState
-from healer.domain.explain import explain
+from healer.domain.explain import awaited, explain
 from healer.domain.facts import Approval
 from healer.domain.pause import Pause
 from healer.domain.playbook import Playbook
@@ -23,6 +23,8 @@ from healer.web.auth import PeopleGate
 from healer.web.conditions import Conditions
 from healer.web.encode import answer, refuse
 
+#: Of so many held episodes, the newest, it is seen who goes before one.
+QUEUE_MAX = 10_000
 #: A body here is a few words. Bytes.
 BODY_BYTES = 64 * 1024
 #: As many digits of a plan's digest as a person must repeat at least.
@@ -154,7 +156,12 @@ class Api:
         runs = await self._store.runs(episode.id)
         sealed = await self._store.facts(episode.id)
         facts = [one.fact for one in sealed]
-        explanation = explain(episode, runs[0] if runs else None, facts, self._clock.now())
+        blocked: Sequence[Episode] = ()
+        if awaited(episode):
+            blocked = await self._store.episodes(
+                EpisodeFilter(states=(EpisodeState.BLOCKED,), limit=QUEUE_MAX)
+            )
+        explanation = explain(episode, runs[0] if runs else None, facts, self._clock.now(), blocked)
         return answer(
             {"episode": episode, "runs": runs, "facts": sealed, "explanation": explanation}
         )

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from healer.domain.budget import Bucket, spends
+from healer.domain.episode import Episode, EpisodeState
+from healer.domain.explain import awaited
 from healer.domain.facts import Approval, ConditionAnswer, GuardFacts
 from healer.domain.guard import decide
 from healer.domain.pause import Pause
@@ -253,3 +255,16 @@ def test_facts_default_to_what_forbids() -> None:
     plan = a_plan()
     facts = GuardFacts(now=START, observation=an_observation(), firing=None)
     assert decide(plan, plan.steps[0], facts)[1] is None
+
+
+def test_what_the_guards_say_of_a_queue_tells_what_is_waited_for() -> None:
+    """From the detail of a spent budget and of a lock it is read which bucket and which lock."""
+    plan = a_plan()
+    spent = {spend.key: Bucket(0.0, START) for spend in spends(plan, plan.steps[0])}
+    for changes in ({"buckets": spent}, {"locked_by": "ep-2"}):
+        verdict, _ = decide(plan, plan.steps[0], calm(**changes))
+        held = Episode(
+            "ep-1", "alertmanager", "a" * 16, 1, {}, START, START, START,
+            state=EpisodeState.BLOCKED, reason=verdict.reason, detail=verdict.detail,
+        )  # fmt: skip
+        assert awaited(held) in {*spent, str(plan.lock)}, verdict.detail

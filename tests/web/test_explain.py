@@ -60,6 +60,38 @@ def test_the_place_in_the_queue_is_told() -> None:
     assert told.queue_place == 7
 
 
+SPENT = "zone/z: 6 per 1h is spent, this step costs 2"
+
+
+def test_who_waits_for_a_budget_is_told_its_place_and_its_time() -> None:
+    """Of those that wait for the same bucket the severe and the older ones are paid for first."""
+    mine = replace(
+        EPISODE, state=EpisodeState.BLOCKED, reason=Reason.BUDGET_EXHAUSTED, detail=SPENT,
+    )  # fmt: skip
+    others = [
+        mine,
+        replace(mine, id="older", opened_at=mine.opened_at - 1),
+        replace(mine, id="severe", opened_at=mine.opened_at + 1, severity_rank=9),
+        replace(mine, id="younger", opened_at=mine.opened_at + 1),
+        replace(mine, id="elsewhere", opened_at=0.0, detail=SPENT.replace("zone/z", "zone/y")),
+    ]
+    fact = _held(("defer", "budget_exhausted", SPENT), ("defer", "paused", "game day"))
+    told = explain(mine, None, [fact], START, others)
+    assert told.queue_place == 3
+    assert told.waits[0].until == mine.next_at + 2 * 2 * 600
+    assert told.waits[1].until == mine.next_at
+
+
+def test_who_waits_for_a_lock_is_told_its_place() -> None:
+    """Of those that wait for the same target the older goes first; when, nobody knows."""
+    detail = "shop/Deployment/web is being worked on by ep-0"
+    mine = replace(EPISODE, state=EpisodeState.BLOCKED, reason=Reason.TARGET_LOCKED, detail=detail)
+    before = replace(mine, id="older", opened_at=mine.opened_at - 1)
+    told = explain(mine, None, [_held(("defer", "target_locked", detail))], START, [mine, before])
+    assert told.queue_place == 2
+    assert told.waits[0].until == mine.next_at
+
+
 def test_an_older_verdict_does_not_speak() -> None:
     """When the episode's reason is not the last verdict's, only the episode's own is told."""
     episode = replace(
