@@ -10,6 +10,7 @@ import asyncio
 import io
 import itertools
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class Attempt:
     seconds: float
     status: int  #: 0: a network error
     alerts: tuple[tuple[str, str], ...]  #: fingerprint and status of each
+    error: str = ""  #: the kind of network error
 
 
 @dataclass
@@ -79,6 +81,10 @@ class Log:
         """How many answers had which status."""
         found = sorted(a.status for a in self.attempts)
         return {status: len(list(group)) for status, group in itertools.groupby(found)}
+
+    def errors(self) -> dict[str, int]:
+        """How often there was which network error."""
+        return dict(Counter(a.error for a in self.attempts if a.error))
 
     def slowest(self, *statuses: int) -> float:
         """The longest time to one of these answers; seconds."""
@@ -231,18 +237,18 @@ class Alertmanager:
     async def _post(self, body: bytes, states: tuple[tuple[str, str], ...]) -> int:
         assert self._http is not None
         began = REAL.monotonic()
-        status = 0
+        status, error = 0, ""
         try:
             async with self._http.post(
                 self.url, data=io.BytesIO(body), headers=self._headers
             ) as answer:
                 await answer.read()
                 status = answer.status
-        except aiohttp.ClientError:
-            pass  # a network error: tried again
+        except aiohttp.ClientError as broken:  # tried again
+            error = repr(broken)
         finally:
             took = REAL.monotonic() - began
-            self.log.attempts.append(Attempt(began, took, status, states))
+            self.log.attempts.append(Attempt(began, took, status, states, error))
         return status
 
 

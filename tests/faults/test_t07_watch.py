@@ -154,7 +154,11 @@ async def _live(plane: SimulatedCluster, folder: Path, case: str, web: str) -> S
         struck = sum(len(fault.hits) for fault in faults)
         episodes = len(await house.episodes())
         intents = len(house.heard.of(FactKind.INTENT))
-    deletes = {what for _, what, code in written(plane, web) if "delete" in what and code < 300}
+    deletes = {
+        what
+        for _, what, code in written(plane, f"{web}-[^-]+-[^-]+$")
+        if "delete" in what and code < 300
+    }
     return Seen(struck, found_after, longest, deletes, intents, name, episodes)
 
 
