@@ -1,6 +1,7 @@
 """Decides what happens to an episode before anything is done: playbook, target, plan, verdict."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from healer.domain import ladder
 from healer.domain.episode import Episode
@@ -75,8 +76,23 @@ async def _first_rung(world: World, claim: Claim) -> Claim | Go:
     playbook = selected.playbook
     if _RANK[world.options.ceiling] < _RANK[playbook.mode]:
         playbook = replace(playbook, mode=world.options.ceiling)
-    found = await _plan(world, playbook, episode)
+    decided = await _decide_first(world, claim, playbook, share=True)
+    if decided is None:
+        decided = await _decide_first(world, claim, playbook, share=False)
+    if decided is None:
+        raise ValueError(f"{episode.id}: a look of its own was taken for a shared one")
+    return decided
+
+
+async def _decide_first(
+    world: World, claim: Claim, playbook: Playbook, *, share: bool
+) -> Claim | Go | None:
+    """What comes of it; None when others' looks at the target say anything but to wait."""
+    episode = claim.episode
+    found, shared = await _plan(world, playbook, episode, share=share)
     if isinstance(found, Unplannable):
+        if shared:
+            return None
         chosen = replace(claim, episode=replace(episode, playbook=playbook.name))
         return await settled(world, chosen, None, found.reason, found.detail)
     plan, seen = found
@@ -91,7 +107,7 @@ async def _first_rung(world: World, claim: Claim) -> Claim | Go:
         world, named, plan, first, seen=seen if first.target == seen.ref else None
     )
     claim = replace(claim, episode=named)
-    return await _judge(world, claim, run, looked, playbook)
+    return await _judge(world, claim, run, looked, playbook, shared=shared)
 
 
 async def _next_rung(world: World, claim: Claim, run: Run) -> Claim | Go:
@@ -105,15 +121,27 @@ async def _next_rung(world: World, claim: Claim, run: Run) -> Claim | Go:
             return await blocked(world, claim, run, Reason.NOT_FIRING, quiet, None)
         ended = ladder.finish(run, Result.SELF_RESOLVED, Reason.SELF_RESOLVED, now)
         return await close(world, replace(claim, run=ended), Result.SELF_RESOLVED, ended.reason)
-    return await _judge(world, claim, run, looked, None)
+    decided = await _judge(world, claim, run, looked, None)
+    if decided is None:
+        raise ValueError(f"{claim.episode.id}: a look of its own was taken for a shared one")
+    return decided
 
 
 async def _judge(
-    world: World, claim: Claim, run: Run, looked: Survey, playbook: Playbook | None
-) -> Claim | Go:
+    world: World,
+    claim: Claim,
+    run: Run,
+    looked: Survey,
+    playbook: Playbook | None,
+    *,
+    shared: bool = False,
+) -> Claim | Go | None:
+    """What the guards make of it; None when they saw what was `shared` and do not make it wait."""
     step = ladder.current(run)
     facts = replace(looked.facts, paid=ladder.paid(run), canary=run.canary)
     verdict, allow = decide(run.plan, step, facts)
+    if shared and verdict.effect is not Effect.DEFER:
+        return None
     if allow is not None and looked.seen is not None:
         used = looked.facts.approval if not run.begun else None
         taken = rooms(run.plan, step, facts)
@@ -130,38 +158,44 @@ async def _judge(
 
 
 async def _plan(
-    world: World, playbook: Playbook, episode: Episode
-) -> tuple[Plan, Observation] | Unplannable:
-    seen = await _look(world, playbook, None, episode)
+    world: World, playbook: Playbook, episode: Episode, *, share: bool
+) -> tuple[tuple[Plan, Observation] | Unplannable, bool]:
+    """The plan with what was seen, and whether any of it was another's look."""
+    seen, shared = await _look(world, playbook, None, episode, share=share)
     if isinstance(seen, Unplannable):
-        return seen
+        return seen, shared
     others: dict[int, Observation] = {}
     for index, rule in enumerate(playbook.steps):
         if rule.target is not None:
-            other = await _look(world, playbook, index, episode)
+            other, too = await _look(world, playbook, index, episode, share=share)
+            shared = shared or too
             if isinstance(other, Unplannable):
-                return other
+                return other, shared
             others[index] = other
     plan = make_plan(playbook, episode, seen, world.clock.now(), world.actions, others)
-    return plan if isinstance(plan, Unplannable) else (plan, seen)
+    return (plan if isinstance(plan, Unplannable) else (plan, seen)), shared
 
 
 async def _look(
-    world: World, playbook: Playbook, index: int | None, episode: Episode
-) -> Observation | Unplannable:
+    world: World, playbook: Playbook, index: int | None, episode: Episode, *, share: bool
+) -> tuple[Observation | Unplannable, bool]:
     rule = playbook.target if index is None else playbook.steps[index].target
     if rule is None:
         raise ValueError(f"step {index} of {playbook.name} names no target of its own")
     ref: TargetRef | Unplannable = resolve_target(rule, episode)
     if isinstance(ref, Unplannable):
-        return ref
+        return ref, False
+    observe = partial(world.glances.observe, world.cluster, world.clock, share=share)
     try:
-        seen = await world.cluster.observe(ref)
+        seen, shared = await observe(ref)
         if not rule.owner:
-            return seen
+            return seen, shared
         owner = owner_of(rule, seen)
         if isinstance(owner, Unplannable):
-            return owner
-        return seen if owner == seen.ref else await world.cluster.observe(owner)
+            return owner, shared
+        if owner == seen.ref:
+            return seen, shared
+        above, too = await observe(owner)
+        return above, shared or too
     except NotFound as error:
-        return Unplannable(Reason.TARGET_GONE, str(error))
+        return Unplannable(Reason.TARGET_GONE, str(error)), share

@@ -12,6 +12,7 @@ from healer.domain.playbook import Mode, Playbook
 from healer.domain.protection import Protection
 from healer.domain.run import Run
 from healer.engine.crowd import Crowd
+from healer.engine.glance import Glances
 from healer.kernel.clock import Clock
 from healer.kernel.crashpoints import NO_CRASH, CrashPoints
 from healer.ports import Alerts, Change, Claim, Cluster, Http, Metrics, Store
@@ -74,6 +75,7 @@ class World:
     local_pauses: Callable[[], Sequence[Pause]] = tuple  #: kill switches that need no database
     crash: CrashPoints = NO_CRASH
     crowd: Crowd = field(default_factory=Crowd)  #: places taken before the journal counts them
+    glances: Glances = field(default_factory=Glances)  #: looks at targets that waiters share
     releasing: set[str] = field(default_factory=set)  #: episodes whose claims are just given back
     #: The number of our present term as leader, 0 while another leads (`engine.election`). A single
     #: replica always leads. Polls remember it, and compare right before they write.
