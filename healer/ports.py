@@ -235,6 +235,13 @@ class Store(Protocol):
         """Messages to be delivered now."""
         ...
 
+    async def take_message(self, message_id: str, now: float, seconds: float) -> bool:
+        """Hold a due message for `seconds`: True for one caller alone, who then delivers it.
+
+        Whoever dies with it leaves it to the others when the time is over.
+        """
+        ...
+
     async def message_done(self, message_id: str, delivered: bool, retry_at: float) -> None:
         """Take a message off the queue, or have it tried again at `retry_at`."""
         ...

@@ -13,6 +13,8 @@ _log = logging.getLogger(__name__)
 #: A message is tried for this many attempts (about nine hours), then dropped loudly.
 MAX_ATTEMPTS = 60
 SEND_SECONDS = 15.0
+#: How long a replica has a message to itself; longer than a delivery may take.
+HOLD_SECONDS = 2 * SEND_SECONDS
 IDLE_SECONDS = 1.0
 BATCH = 20
 
@@ -35,6 +37,8 @@ class Outbox:
 
     async def _deliver(self, message: Message) -> None:
         world = self._world
+        if not await world.store.take_message(message.id, world.clock.now(), HOLD_SECONDS):
+            return  # another replica has it
         notifier = self._notifiers.get(message.channel)
         if notifier is None:
             _log.error("no such notifier", extra={"channel": message.channel, "id": message.id})

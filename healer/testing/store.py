@@ -134,6 +134,12 @@ class MemoryStore:
         """A person vouches for the playbook again."""
         self._write("write", lambda journal: store_people.reset_breaker(journal, playbook, by, now))
 
+    async def take_message(self, message_id: str, now: float, seconds: float) -> bool:
+        """Hold a due message for `seconds`; True for one caller, who then delivers it."""
+        return self._write(
+            "write", lambda journal: _take_message(journal, message_id, now, seconds)
+        )
+
     async def message_done(self, message_id: str, delivered: bool, retry_at: float) -> None:
         """Take a message off the queue, or have it tried again at `retry_at`."""
         self._write(
@@ -185,6 +191,14 @@ class MemoryStore:
     async def close(self) -> None:
         """Let go of the journal; every later call raises StoreUnavailable."""
         self._closed = True
+
+
+def _take_message(journal: MemoryJournal, id_: str, now: float, seconds: float) -> bool:
+    row = journal.undelivered.get(id_)
+    if row is None or row.due_at > now:
+        return False
+    row.due_at = now + seconds
+    return True
 
 
 def _message_done(journal: MemoryJournal, id_: str, delivered: bool, retry_at: float) -> None:

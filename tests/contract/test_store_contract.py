@@ -717,6 +717,20 @@ async def test_facts_are_paged(store: Store) -> None:
     assert one.id != two.id
 
 
+async def test_a_message_is_taken_by_one(store: Store) -> None:
+    """Of several who want a due message one gets it; after its time it can be taken again."""
+    [held] = await claimed(store, "a")
+    message = Message("m1", "mail", {"text": "help"})
+    await store.commit(held, Change(held.episode, messages=(message,)))
+    took = await asyncio.gather(*(store.take_message("m1", START, 30.0) for _ in range(5)))
+    assert sorted(took) == [False, False, False, False, True]
+    assert await store.messages_due(START + 29, 10) == []
+    assert await store.messages_due(START + 30, 10) == [message]
+    assert await store.take_message("m1", START + 30, 30.0)
+    await store.message_done("m1", True, 0.0)
+    assert not await store.take_message("m1", START + 90, 30.0)
+
+
 async def test_a_message_is_queued_once(store: Store) -> None:
     """A message stays until delivered, is tried again when told, and never comes back."""
     [held] = await claimed(store, "a")

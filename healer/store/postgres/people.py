@@ -56,6 +56,12 @@ async def reset_breaker(transaction: Transaction, playbook: str, by: str) -> Non
     await chain.append(transaction, chain.kept([deeds.vouched(playbook, by, transaction.now)]))
 
 
+async def take_message(transaction: Transaction, id_: str, seconds: float) -> bool:
+    """Hold a due message for a while; False when it is not due, or another replica has it."""
+    now = transaction.now
+    return await transaction.row("message_take", now + seconds, id_, now) is not None
+
+
 async def message_done(
     transaction: Transaction, id_: str, delivered: bool, retry_at: float
 ) -> None:

@@ -336,6 +336,9 @@ DELETE FROM pause WHERE id = $1 RETURNING doc
 INSERT INTO breaker (playbook, reset_at, reset_by) VALUES ($1, $2, $3)
 ON CONFLICT (playbook) DO UPDATE SET reset_at = excluded.reset_at, reset_by = excluded.reset_by
 
+-- name: message_take
+UPDATE outbox SET due_at = $1 WHERE id = $2 AND NOT done AND due_at <= $3 RETURNING id
+
 -- name: message_done
 UPDATE outbox SET done = true, attempts = attempts + 1 WHERE id = $1
 

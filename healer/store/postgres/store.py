@@ -244,6 +244,12 @@ class PostgresStore:
             "write", lambda tx: people.reset_breaker(tx, playbook, by), self._given(now)
         )
 
+    async def take_message(self, message_id: str, now: float, seconds: float) -> bool:
+        """Hold a due message for `seconds`; True for one caller, who then delivers it."""
+        return await self._write(
+            "write", lambda tx: people.take_message(tx, message_id, seconds), self._given(now)
+        )
+
     async def message_done(self, message_id: str, delivered: bool, retry_at: float) -> None:
         """Take a message off the queue, or have it tried again at `retry_at`."""
         await self._write(

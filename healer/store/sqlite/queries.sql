@@ -329,6 +329,9 @@ ON CONFLICT (id) DO NOTHING
 SELECT id, channel, body, attempts FROM outbox
 WHERE done = 0 AND due_at <= ? ORDER BY due_at, seq LIMIT ?
 
+-- name: message_take
+UPDATE outbox SET due_at = ? WHERE id = ? AND done = 0 AND due_at <= ?
+
 -- name: message_done
 UPDATE outbox SET done = 1, attempts = attempts + 1 WHERE id = ?
 

@@ -197,6 +197,11 @@ class SqliteStore:
         work = partial(people.reset_breaker, playbook=playbook, by=by, now=now)
         await self._writer.write("write", work, self._write_seconds)
 
+    async def take_message(self, message_id: str, now: float, seconds: float) -> bool:
+        """Hold a due message for `seconds`; True for one caller, who then delivers it."""
+        work = partial(_take_message, id_=message_id, now=now, seconds=seconds)
+        return await self._writer.write("write", work, self._write_seconds)
+
     async def message_done(self, message_id: str, delivered: bool, retry_at: float) -> None:
         """Take a message off the queue, or have it tried again at `retry_at`."""
         work = partial(_message_done, id_=message_id, delivered=delivered, retry_at=retry_at)
@@ -254,6 +259,10 @@ class SqliteStore:
         await self._readers.close()
         await self._writer.close()
         self._lock.release()
+
+
+def _take_message(connection: sqlite3.Connection, id_: str, now: float, seconds: float) -> bool:
+    return connection.execute(SQL["message_take"], (now + seconds, id_, now)).rowcount == 1
 
 
 def _message_done(

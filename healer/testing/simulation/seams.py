@@ -146,6 +146,12 @@ class SeamStore:
             "messages_due", lambda: self.store.messages_due(now, limit), effect=False
         )
 
+    async def take_message(self, message_id: str, now: float, seconds: float) -> bool:
+        """`healer.ports.Store.take_message`."""
+        return await self.line.call(
+            "take_message", lambda: self.store.take_message(message_id, now, seconds)
+        )
+
     async def message_done(self, message_id: str, delivered: bool, retry_at: float) -> None:
         """`healer.ports.Store.message_done`."""
         await self.line.call(
