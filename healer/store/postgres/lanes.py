@@ -1,12 +1,15 @@
 """Group commit: whatever waits while a transaction is under way shares the next one."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from healer.errors import Conflict, StoreUnavailable
 from healer.store.postgres.connections import Database, Transaction
+
+_log = logging.getLogger(__name__)
 
 #: All arguments of a group to one result for each; an exception among them is raised to its caller,
 #: and nothing of what it concerns was written.
@@ -96,12 +99,29 @@ class Lane:
         while True:
             batch = self._take()
             if batch:
-                await self._commit(batch)
+                await self._outlive(batch)
             elif self._closing:
                 return
             else:
                 self._news.clear()
                 await self._news.wait()
+
+    async def _outlive(self, batch: list[_Job]) -> None:
+        """Commit, and whatever goes wrong with it: nobody waits for ever, and the lane goes on."""
+        try:
+            await self._commit(batch)
+        except Exception:  # noqa: BLE001 - the lane outlives whatever happens in it
+            _log.exception("%s: a group of writes failed unexpectedly", self._database.name)
+        finally:
+            for job in batch:
+                if not job.future.done():
+                    job.future.set_exception(
+                        StoreUnavailable(
+                            f"{self._database.name}: a group of writes failed unexpectedly, and "
+                            "this one may or may not be committed; see the log",
+                            retry_after=1,
+                        )
+                    )
 
     def _take(self) -> list[_Job]:
         batch: list[_Job] = []

@@ -55,11 +55,12 @@ class Looks(Generic[Question, Answer]):
         questions = [question for question, _ in group]
         try:
             answers = await self._database.read(lambda view: self._bulk(view, questions))
+            found = list(zip(group, answers, strict=True))
         except Exception as error:  # noqa: BLE001 - it belongs to those who asked
             for _, future in group:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), answer in zip(group, answers, strict=True):
+        for (_, future), answer in found:
             if not future.done():
                 future.set_result(answer)
