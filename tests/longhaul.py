@@ -38,6 +38,7 @@ PARTS = (
     Part(
         "crashes, PostgreSQL", ("-m", "tests.crash", "--kills", "10000", "--store", "postgres"), 0.8
     ),
+    Part("crashes, proof that they find", ("-m", "tests.crash.proof"), 1.0, ""),
     Part("flood", ("-m", "tests.faults", "flood", "--alerts", "100000"), 1.0, ""),
     Part("soak", ("-m", "tests.faults", "soak", "--minutes", "10"), 1.0, ""),
 )

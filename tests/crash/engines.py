@@ -86,7 +86,7 @@ class Postgres:
     server: Server
     name: str
     replicas: int = 2
-    longest: float = 1.0
+    longest: float = 2.0
 
     def settings(self) -> Mapping[str, Any]:
         """Its URL; over a Unix socket there is no password in it."""
