@@ -5,7 +5,9 @@ Whatever cannot be read arrives as "unknown" and makes the guards hold; nothing 
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import Any
 
 from healer.domain.budget import canary, spends
 from healer.domain.episode import Episode
@@ -60,14 +62,14 @@ async def survey(
         episode_id=episode.id,
         recent_seconds=RECURRENCE.per_seconds,
     )
-    ledger, firing, zone, conditions, error_budget, missing = await asyncio.gather(
+    # Only what may have to wait for somebody is worth a task of its own.
+    ledger, firing, missing, *others = await asyncio.gather(
         world.store.ledger(query, now),
         _firing(world, episode, now),
-        _zone(world, plan),
-        _conditions(world, episode, plan, seen),
-        _error_budget(world, plan),
         _missing_right(world, step),
+        *_seldom(world, episode, plan, seen),
     )
+    zone, conditions, error_budget = others or (None, (), None)
     facts = GuardFacts(
         now=world.clock.now(),
         wall=world.wall(),
@@ -97,6 +99,19 @@ async def survey(
         breaks_hold=begun,
     )
     return Survey(facts, seen, ledger)
+
+
+def _seldom(
+    world: World, episode: Episode, plan: Plan, seen: Observation | None
+) -> tuple[Awaitable[Any], ...]:
+    """Zone, conditions and error budget: nothing when the plan has none of them."""
+    if not plan.zone and not plan.guards.unless and plan.guards.error_budget is None:
+        return ()
+    return (
+        _zone(world, plan),
+        _conditions(world, episode, plan, seen),
+        _error_budget(world, plan),
+    )
 
 
 async def _observe(world: World, step: PlannedStep) -> Observation | None:
@@ -177,13 +192,11 @@ async def _missing_right(world: World, step: PlannedStep) -> str:
         raise Refused(f"{step.name}: {step.action} no longer takes these parameters") from error
     # Most actions work where their target is; a Job may be told its own namespace.
     namespace = getattr(params, "namespace", "") or step.target.namespace
-    answers = await asyncio.gather(
-        *(
-            world.cluster.missing_right(permission, namespace)
-            for permission in action.needs(params, step.target.kind)
-        )
-    )
-    return next((answer for answer in answers if answer), "")
+    # Answers are kept, so they are asked one after the other and not in a task each.
+    for permission in action.needs(params, step.target.kind):
+        if answer := await world.cluster.missing_right(permission, namespace):
+            return answer
+    return ""
 
 
 def _protected(world: World, step: PlannedStep, seen: Observation | None) -> str:

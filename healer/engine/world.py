@@ -90,7 +90,8 @@ class World:
         Who began and ended an effect, and under which epoch, is kept with it: so that a history
         can be checked for what was written by somebody who had lost the claim.
         """
-        change = replace(change, facts=tuple(_signed(fact, claim) for fact in change.facts))
+        if any(fact.kind in _EFFECTS for fact in change.facts):
+            change = replace(change, facts=tuple(_signed(fact, claim) for fact in change.facts))
         if change.release:
             self.releasing.add(claim.episode.id)
         try:

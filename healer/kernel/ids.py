@@ -17,11 +17,15 @@ def digest(*parts: str) -> str:
     return state.hexdigest()
 
 
+#: Made once: `json.dumps` makes a new one for every text that is not written in its own way.
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
+
 def canonical_json(value: Any) -> str:
     """One text for one value: sorted keys, no spaces. Raises ValueError on NaN."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _CANONICAL.encode(value)
 
 
 def label_fingerprint(labels: Mapping[str, str]) -> str:
