@@ -27,6 +27,10 @@ _log = logging.getLogger(__name__)
 
 #: Smaller bodies are parsed where they are; larger ones in a thread, off the event loop. Bytes.
 INLINE_BYTES = 64 * 1024
+#: Larger deliveries are taken `LARGE_AT_ONCE` at a time: what is parsed only to be refused by a
+#: busy journal costs as much as what is kept, and in a storm it all comes again. Bytes.
+LARGE_BYTES = 1 << 20
+LARGE_AT_ONCE = 2
 #: What Alertmanager and people are told to wait after a 503. Seconds; Alertmanager ignores it.
 RETRY_AFTER = "1"
 #: The source of deliveries to `/v1/alertmanager` itself.
@@ -43,9 +47,10 @@ class _Answer(Exception):
 
 
 class _Held:
-    """How many bytes one delivery holds of the common allowance."""
+    """How much one delivery holds of the common allowance."""
 
-    count = 0
+    count = 0  #: bytes
+    large = False
 
 
 class Webhook:
@@ -83,6 +88,7 @@ class Webhook:
         self._draining = False
         self._requests = 0
         self._bytes = 0
+        self._large = 0
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="healer-parse")
 
     def drain(self) -> None:
@@ -122,10 +128,13 @@ class Webhook:
         source = self._admit(request)
         held = _Held()
         try:
+            if (request.content_length or 0) > LARGE_BYTES:
+                self._take_large(held)
             delivery = await self._parse(await self._read(request, held), source)
             await self._commit(delivery)
         finally:
             self._bytes -= held.count
+            self._large -= held.large
         if delivery.truncated:
             self._conditions.hold(
                 "webhook_truncated",
@@ -193,9 +202,17 @@ class Webhook:
             raise self._malformed(f"the body is broken: {error}") from error
         return bytes(body)
 
+    def _take_large(self, held: _Held) -> None:
+        if self._large >= LARGE_AT_ONCE:
+            raise self._overloaded(f"{LARGE_AT_ONCE} deliveries above 1 MiB are being taken")
+        self._large += 1
+        held.large = True
+
     def _take(self, held: _Held, count: int) -> None:
         held.count += count
         self._bytes += count
+        if held.count > LARGE_BYTES and not held.large:
+            self._take_large(held)
         if held.count > self._limits.body_bytes:
             raise self._too_large(f"limits.body_bytes is {self._limits.body_bytes}")
         if self._bytes > self._limits.inflight_bytes:
