@@ -2,6 +2,8 @@
 
 import asyncio
 
+import hypothesis
+
 pytest_plugins = ["tests.bed.fixtures", "tests.stall"]
 
 
@@ -12,3 +14,6 @@ def pytest_configure() -> None:
     Python before 3.14 makes one then, which nobody closes: a ResourceWarning in some later test.
     """
     asyncio.set_event_loop(None)
+    # How long an example takes says more of the machine than of the code; hangs end by timeout.
+    hypothesis.settings.register_profile("healer", deadline=None)
+    hypothesis.settings.load_profile("healer")
