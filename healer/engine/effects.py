@@ -89,8 +89,8 @@ async def effect(
 
     Raises Conflict or NotFound for a repetition (`again`) that met another object.
     """
-    if not lease.lasts(world.clock):
-        late = TemporaryError("the lease on the episode was too short by then; nothing was done")
+    if lapsed := lease.lapsed(world.clock):
+        late = TemporaryError(lapsed)
         if again:
             raise late
         return await no_effect(world, claim, run, step, late)

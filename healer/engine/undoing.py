@@ -47,8 +47,8 @@ async def undo(world: World, claim: Claim, run: Run) -> Claim:
     evidence = {**done.precondition, **done.evidence}
     try:
         action, params = action_of(world, step)
-        if not lease.lasts(world.clock):
-            raise TemporaryError("the lease on the episode was too short; nothing was undone")
+        if lapsed := lease.lapsed(world.clock):
+            raise TemporaryError(lapsed)
         async with asyncio.timeout(step.timeout_seconds):
             with acting_for(run.id):
                 undone = await action.undo(context, params, step.target, evidence)

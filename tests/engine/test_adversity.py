@@ -416,6 +416,29 @@ async def test_nothing_is_begun_that_the_lease_does_not_outlive(tmp_path: Path) 
         assert stage.cluster.writes == []
 
 
+async def test_who_was_frozen_after_its_look_looks_again(tmp_path: Path) -> None:
+    """Twelve seconds between look and effect are too many: the alert may have ended meanwhile."""
+    async with a_stage(tmp_path, a_playbook()) as stage:
+        await _sick(stage)
+        commit = stage.store.commit
+        frozen: list[float] = []
+
+        async def frozen_once(claim: Any, change: Any) -> Any:
+            done = await commit(claim, change)
+            if change.step is not None and change.step.outcome is None and not frozen:
+                frozen.append(12.0)
+                stage.clock.advance(12)
+                for episode in await stage.firing():
+                    await stage.resolve(episode.id)
+            return done
+
+        stage.store.commit = frozen_once  # type: ignore[method-assign]
+        await stage.settle()
+        await stage.pass_time(120)
+        assert frozen
+        assert stage.cluster.writes == []
+
+
 async def test_the_lease_is_made_to_outlive_the_step_before_it_begins(tmp_path: Path) -> None:
     """While a step with a timeout of 30 s is under way, nobody takes over after 31 s."""
     async with a_stage(tmp_path, a_playbook()) as stage:
