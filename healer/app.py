@@ -260,7 +260,8 @@ async def _start(
     worker = Worker(world)
     intake = Intake(world, worker.wake)
     level = AlertLevel(clock, world.metrics, world.alerts, wall=world.wall)
-    world.levels[ALERTMANAGER_SOURCE] = level
+    if world.alerts is not None or world.metrics is not None:  # else nobody could be asked
+        world.levels[ALERTMANAGER_SOURCE] = level
     poller = Poller(world, level, intake.wake)
     watched = ConditionSource(world, progress, intake.wake)
     world.levels["condition/"] = watched
