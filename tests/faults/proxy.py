@@ -126,7 +126,7 @@ class FaultProxy:
         port = runner.addresses[0][1]
         self.url = f"https://127.0.0.1:{port}"
         async with aiohttp.ClientSession(
-            connector=connector, timeout=aiohttp.ClientTimeout(total=None), auto_decompress=False
+            connector=connector, timeout=aiohttp.ClientTimeout(total=None)
         ) as self._session:
             try:
                 yield self
