@@ -128,7 +128,7 @@ def checked(one: Metric) -> str | Refused:
         return Refused(Reason.NOT_FINITE, f"{one.name} is {value}")
     if abs(value) > LARGEST:
         return Refused(Reason.NOT_FINITE, f"{one.name} is {value:g}, too large for a quantity")
-    return format_milli(value)
+    return format_milli(float(value))
 
 
 def stamp(at: float) -> str:

@@ -1,4 +1,4 @@
-"""A metrics API on loopback with what it needs in memory, and clients that come as the aggregator."""
+"""A metrics API on loopback with what it needs in memory; clients come as the aggregator does."""
 
 from __future__ import annotations
 
