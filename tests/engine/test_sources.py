@@ -59,6 +59,28 @@ async def test_what_the_webhook_missed_is_seen_by_a_poll_once(tmp_path: Path) ->
         assert polled.changes == 1
 
 
+async def test_a_look_from_before_the_delivery_is_no_proof_whatever_clocks_say(
+    tmp_path: Path,
+) -> None:
+    """Taken by a replica whose clock is behind ours: the shared look is older, and asked again."""
+    async with a_stage(tmp_path, a_playbook()) as stage:
+        polled = Polled(stage)
+        stage.alerts.fire(LABELS)
+        (episode,) = await polled.poll()
+        stage.alerts.end(LABELS)
+        stage.clock.advance(3.0)
+        seen = await polled.level.look(max_age=0.0)
+        assert not seen.fires(episode)
+        stage.clock.advance(0.5)
+        stage.alerts.fire(LABELS)
+        delivered = replace(episode, last_seen_at=seen.at - 0.25)
+        assert await polled.level.is_firing(delivered)
+        stage.alerts.end(LABELS)
+        stage.clock.advance(3.0)
+        answers = await asyncio.gather(*(polled.level.is_firing(delivered) for _ in range(50)))
+        assert set(answers) == {False}
+
+
 async def test_a_poll_leaves_alone_what_no_playbook_is_for(tmp_path: Path) -> None:
     """What nobody heals is not worth an episode."""
     async with a_stage(tmp_path, a_playbook()) as stage:

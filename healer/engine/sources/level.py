@@ -60,6 +60,7 @@ class AlertLevel:
     _asking: asyncio.Task[Level] | None = field(default=None, repr=False)
     _asking_since: float = 0.0
     _asking_at: float = 0.0  #: the same in Unix seconds
+    _next: asyncio.Task[Level] | None = field(default=None, repr=False)
 
     async def look(self, *, max_age: float | None = None, after: float = 0.0) -> Level:
         """A look that began at most `max_age` (default: `fresh_seconds`) ago, and later than
@@ -71,9 +72,28 @@ class AlertLevel:
         asking = self._asking
         young = now - self._asking_since <= limit and self._asking_at > after
         if asking is None or asking.done() or not young:
-            self._asking_since, self._asking_at = now, self.clock.now()
-            asking = self._asking = asyncio.create_task(self._ask())
+            asking = self._begin()
         return await asyncio.shield(asking)
+
+    async def look_anew(self) -> Level:
+        """A look that begins after this call, whatever clocks say; shared by all who wait for it.
+
+        One at a time: whoever comes while one is under way shares the one after it.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._follow())
+        return await asyncio.shield(self._next)
+
+    async def _follow(self) -> Level:
+        if self._asking is not None and not self._asking.done():
+            await asyncio.wait({self._asking})
+        self._next = None  # from here on it is under way
+        return await asyncio.shield(self._begin())
+
+    def _begin(self) -> asyncio.Task[Level]:
+        self._asking_since, self._asking_at = self.clock.monotonic(), self.clock.now()
+        self._asking = asyncio.create_task(self._ask())
+        return self._asking
 
     async def _ask(self) -> Level:
         asked_at, at = self.clock.monotonic(), self.clock.now()
@@ -100,9 +120,16 @@ class AlertLevel:
     async def is_firing(self, episode: Episode) -> bool | None:
         """Whether the episode's alert fires, by a fresh look; None when nobody could be asked."""
         # A look from before the delivery could not know what was delivered.
+        began = self.clock.monotonic()
         level = await self.look(after=episode.last_seen_at)
         if level.fires(episode):
             return True
+        if level.asked_at < began:
+            # Another replica took the delivery, and its clock may be behind ours: only a look that
+            # began after we had read the episode is surely younger than it.
+            level = await self.look_anew()
+            if level.fires(episode):
+                return True
         return None if level.authoritative is None else False
 
 
