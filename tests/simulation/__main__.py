@@ -48,7 +48,14 @@ def _one(seed: int, mutant: str) -> int:
     return 1 if played.wrong else 0
 
 
+#: Wrong seeds that were shown at once: a long run is not waited for.
+_SAID: set[int] = set()
+
+
 def _progress(summary: Summary) -> None:
+    for seed in sorted(summary.wrong.keys() - _SAID):
+        _SAID.add(seed)
+        print(f"WRONG  seed {seed}: {summary.wrong[seed][0]}", file=sys.stderr, flush=True)
     if sys.stderr.isatty() or summary.histories % 500 == 0:
         end = "\r" if sys.stderr.isatty() else "\n"
         text = f"{summary.histories} histories, {summary.per_minute:.0f}/min"
