@@ -74,6 +74,7 @@ class Hpa:
     _wishes: list[tuple[float, int]] = field(default_factory=list)
     _ups: list[tuple[float, int]] = field(default_factory=list)
     _downs: list[tuple[float, int]] = field(default_factory=list)
+    _seen: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.minimum <= self.maximum:
@@ -83,6 +84,9 @@ class Hpa:
         """Replicas after this sync at `now` (seconds), with `current` replicas existing."""
         if current == 0:
             return 0  # autoscaling is disabled at zero
+        if not self._seen:
+            self._seen = True
+            self._wishes.append((now, current))  # the controller's initial recommendation
         if current > self.maximum:
             return self._done(now, current, self.maximum)
         if current < self.minimum:

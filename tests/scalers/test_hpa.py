@@ -8,8 +8,9 @@ from scalers.hpa import Hpa, Policy, Reading, Rules, Select, Unit
 
 
 def a_sync(current: int, value: float | None, target: float = 10.0, **named: int) -> int:
-    """One sync of a fresh autoscaler at time 0."""
+    """One sync of an autoscaler that has looked once, long ago, and could not see."""
     hpa = Hpa(**{"minimum": 1, "maximum": 100, **named})
+    hpa.sync(-900.0, current, [Reading(None, target)])
     return hpa.sync(0.0, current, [Reading(value, target)])
 
 
@@ -41,10 +42,20 @@ def test_bounds_hold() -> None:
         Hpa(3, 2)
 
 
+def test_a_fresh_autoscaler_waits_before_it_scales_down() -> None:
+    """The replicas it finds at its first look count as wished then, for the whole window."""
+    hpa = Hpa(1, 100)
+    assert hpa.sync(0.0, 4, [Reading(10.0, 10.0)]) == 4
+    assert hpa.sync(285.0, 4, [Reading(10.0, 10.0)]) == 4
+    assert hpa.sync(300.0, 4, [Reading(10.0, 10.0)]) == 1
+
+
 def test_a_missing_metric_forbids_scaling_down_and_not_up() -> None:
     """With one of two metrics missing the other may still ask for more."""
     missing = Reading(None, 10.0)
-    assert Hpa(1, 100).sync(0.0, 4, [Reading(10.0, 10.0), missing]) == 4
+    hpa = Hpa(1, 100)
+    hpa.sync(-900.0, 4, [missing])
+    assert hpa.sync(0.0, 4, [Reading(10.0, 10.0), missing]) == 4
     assert Hpa(1, 100).sync(0.0, 4, [Reading(60.0, 10.0), missing]) == 6
 
 
