@@ -25,6 +25,14 @@ _EXTERNAL_LIST: list[dict[str, Any]] = [
         "kind": "ExternalMetricValueList", "verbs": ["get"],
     }
 ]  # fmt: skip
+#: Values have no schema to look up, but a 404 here is an error line in the API server's log for
+#: each version, again and again (seen on 1.36).
+_SPECIFICATIONS: dict[str, dict[str, Any]] = {
+    "/openapi/v2": {
+        "swagger": "2.0", "info": {"title": "healer metrics", "version": "v1"}, "paths": {},
+    },
+    "/openapi/v3": {"paths": {}},
+}  # fmt: skip
 _CUSTOM_EMPTY: list[dict[str, Any]] = [
     {
         "name": "custommetrics", "singularName": "", "namespaced": True,
@@ -45,7 +53,7 @@ class Discovery:
         names = tuple(names)
         if names != self._names:
             self._names, self._answers = names, {}
-        key = (ask, not ask.group and wants_aggregated(accept))
+        key = (ask, ask.path == "/apis" and wants_aggregated(accept))
         if key not in self._answers:
             self._answers[key] = _make(ask, names, aggregated=key[1])
         return self._answers[key]
@@ -91,6 +99,8 @@ def _make(ask: DiscoveryAsk, names: Names, *, aggregated: bool) -> Answer:
         content = _typed("APIGroupDiscoveryList", "apidiscovery.k8s.io/v2")
         body = msgspec.json.encode({**content, "metadata": {}, "items": items})
         return Answer(200, body, AGGREGATED)
+    if ask.path in _SPECIFICATIONS:
+        return _plain(_SPECIFICATIONS[ask.path])
     if not ask.group:
         groups = [_group(group) for group in VERSIONS]
         return _plain({**_typed("APIGroupList", "v1"), "groups": groups})

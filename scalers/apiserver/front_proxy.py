@@ -13,6 +13,8 @@ from multidict import CIMultiDictProxy
 
 from scalers.apiserver.contract import MetricsApiError, Who
 
+ANONYMOUS = "system:anonymous"
+AUTHENTICATED, UNAUTHENTICATED = "system:authenticated", "system:unauthenticated"
 _PLACE = "ConfigMap kube-system/extension-apiserver-authentication"
 
 
@@ -41,7 +43,7 @@ class Trust:
         return Who(
             user,
             next(iter(_values(headers, self.uid_headers)), ""),
-            tuple(_values(headers, self.group_headers)),
+            _with_authenticated(user, tuple(_values(headers, self.group_headers))),
             tuple((key, tuple(extra[key])) for key in sorted(extra)),
         )
 
@@ -77,6 +79,14 @@ def read(data: Mapping[str, str]) -> Trust:
         _list(data, "requestheader-group-headers"),
         tuple(p.lower() for p in _list(data, "requestheader-extra-headers-prefix")),
     )  # fmt: skip
+
+
+def _with_authenticated(user: str, groups: tuple[str, ...]) -> tuple[str, ...]:
+    # As k8s.io/apiserver does for everybody whom an authenticator knows: the aggregator itself
+    # comes without any group.
+    if user == ANONYMOUS or AUTHENTICATED in groups or UNAUTHENTICATED in groups:
+        return groups
+    return (*groups, AUTHENTICATED)
 
 
 def _list(data: Mapping[str, str], key: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ EXTERNAL = "external.metrics.k8s.io"
 CUSTOM = "custom.metrics.k8s.io"
 VERSIONS = {EXTERNAL: ("v1beta1",), CUSTOM: ("v1beta2", "v1beta1")}  #: the preferred one first
 EVERY = "*"
+SPECIFICATIONS = ("/openapi/v2", "/openapi/v3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class CustomAsk:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryAsk:
-    """What is served: of everything, of a group, or of one version of it."""
+    """What is served: of everything, of a group, of one version of it; or a specification."""
 
     path: str
     group: str = ""
@@ -77,6 +78,8 @@ Ask = ExternalAsk | CustomAsk | DiscoveryAsk
 def read(target: str) -> Ask | None:
     """What the target of a request line (`/path?query`) asks for; None when nothing is there."""
     path, _, query = target.partition("?")
+    if path in SPECIFICATIONS:
+        return DiscoveryAsk(path)
     parts = [unquote(part) for part in path.split("/")[1:]]
     if parts and not parts[-1]:
         parts.pop()

@@ -135,11 +135,14 @@ class MetricsApi:
     async def look(self) -> None:
         """See once whether certificate or trust changed. Raises MetricsApiError."""
         await self._look_at_trust()
+        if self._trust is not None:
+            self._renew(authority=self._trust.authority)
         self._look_at_certificate()
+        # A made one is shown when the aggregator has had the time of one look to hear of it.
+        heard = self._told is self._pair
         await self._tell()
-        authority = self._trust.authority if self._trust is not None else None
-        if self._tls.renew(pair=self._pair, authority=authority):
-            self._close_old()
+        if heard or not self._must_tell:
+            self._renew(pair=self._pair)
 
     async def _watch(self) -> None:
         await self._clock.sleep(SOON_SECONDS if self._problems else LOOK_SECONDS)
@@ -218,8 +221,10 @@ class MetricsApi:
             ) from error
         self.port = int(self._runner.addresses[0][1])
 
-    def _close_old(self) -> None:
+    def _renew(self, *, pair: Pair | None = None, authority: str | None = None) -> None:
         """End what was made under an older trust, each after the answer that is under way."""
+        if not self._tls.renew(pair=pair, authority=authority):
+            return
         assert self._server is not None
         for connection in self._server.connections:
             transport = connection.transport

@@ -163,7 +163,8 @@ def told(authority: Authority, *names: str) -> dict[str, str]:
 
 def everything() -> set[tuple[str, str, str]]:
     """What the HPA's own role may, and what everybody may."""
-    paths = ("/apis", "/apis/external.metrics.k8s.io", "/apis/custom.metrics.k8s.io",
+    paths = ("/openapi/v2", "/openapi/v3", "/apis",
+             "/apis/external.metrics.k8s.io", "/apis/custom.metrics.k8s.io",
              "/apis/external.metrics.k8s.io/v1beta1", "/apis/custom.metrics.k8s.io/v1beta1",
              "/apis/custom.metrics.k8s.io/v1beta2")  # fmt: skip
     return {(HPA, "list", "*"), (HPA, "get", "*"), *((HPA, "get", path) for path in paths)}

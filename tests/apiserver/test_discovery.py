@@ -1,13 +1,12 @@
 """Discovery, in the legacy and in the aggregated form."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from scalers.apiserver.discovery import AGGREGATED, LISTED, resources, wants_aggregated
 from scalers.apiserver.routes import CUSTOM, EXTERNAL
-from tests.apiserver.stand import Stand, external, of, pod, standing
+from tests.apiserver.stand import external, of, pod, standing
 from tests.apiserver.test_answers import NODE, WEB
 
 #: What kube-apiserver 1.36 and client-go send.
@@ -16,11 +15,6 @@ ACCEPTS = (
     f"{AGGREGATED},application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,"
     "application/json",
 )
-
-
-async def lists(stand: Stand, *groups: str) -> dict[str, Any]:
-    """The APIResourceList of each group and version."""
-    return {one: (await stand.get(f"/apis/{one}"))[1] for one in groups}
 
 
 async def test_external_discovery_is_one_static_entry(tmp_path: Path) -> None:
@@ -92,6 +86,14 @@ async def test_the_aggregated_form_says_the_same(tmp_path: Path, accept: str) ->
         assert parents["nodes"]["scope"] == "Cluster"
         (below,) = parents["pods"]["subresources"]
         assert (below["subresource"], below["verbs"]) == ("rps", ["get"])
+
+
+async def test_the_specifications_are_there_and_empty(tmp_path: Path) -> None:
+    """Both forms of OpenAPI are answered with nothing in them: a 404 fills the API server's log."""
+    async with standing(tmp_path) as stand:
+        code, older = await stand.get("/openapi/v2")
+        assert (code, older["swagger"], older["paths"]) == (200, "2.0", {})
+        assert await stand.get("/openapi/v3") == (200, {"paths": {}})
 
 
 def test_what_counts_as_asking_for_the_aggregated_form() -> None:
