@@ -29,7 +29,6 @@ from healer.ports import BudgetShort, Change, Claim, LockTaken
 
 async def act(world: World, go: Go, look: int) -> Claim:
     """Do the current rung, which the guard has just allowed; `look` numbers its look (`Crowd`)."""
-    looked = world.clock.monotonic()
     run, allow, claim = go.run, go.allow, go.claim
     step = ladder.current(run)
     _bound(allow, run, step)
@@ -50,7 +49,7 @@ async def act(world: World, go: Go, look: int) -> Claim:
             before = await action.prepare(context, params, go.seen)
     except (HealerError, TimeoutError) as error:
         return await no_effect(world, claim, run, step, error)
-    lease = cover(world, step, looked)
+    lease = cover(world, step, go.began)
     try:
         with world.crowd.place(go.rooms if not world.options.dry_run else (), look):
             claim, run = await _intend(world, go, step, before, lease)

@@ -41,6 +41,7 @@ class Go:
     run: Run
     allow: Allow
     seen: Observation
+    began: float  #: when the look began that the guards judged by; monotonic seconds
     playbook: Playbook | None  #: known when the run has not begun yet
     approval: Approval | None = None  #: a person's yes that this run uses up
     rooms: tuple[Room, ...] = ()  #: where it takes a place, as counted for the guards
@@ -145,7 +146,7 @@ async def _judge(
     if allow is not None and looked.seen is not None:
         used = looked.facts.approval if not run.begun else None
         taken = rooms(run.plan, step, facts)
-        return Go(claim, run, allow, looked.seen, playbook, used, taken)
+        return Go(claim, run, allow, looked.seen, looked.began, playbook, used, taken)
     match verdict.effect:
         case Effect.NEED_APPROVAL:
             return await ask(world, claim, run, verdict, playbook)

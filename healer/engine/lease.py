@@ -9,8 +9,9 @@ from healer.errors import Fenced
 from healer.kernel.clock import Clock
 from healer.ports import Claim
 
-#: How old a guard's look may be when its effect begins: the journal's write lies between. Seconds.
-LOOK_SECONDS = 10.0
+#: How long ago a guard's look may have begun when its effect begins: the answers of all who are
+#: asked, and the journal's write, lie between. Seconds.
+LOOK_SECONDS = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def cover(world: World, step: PlannedStep, looked: float = math.inf) -> Lease:
     It lasts at least twice as long as the step may take. A step whose identical repetition is
     harmless is covered for twice the usual lease at most, so that a long drain does not keep others
     out for hours after a crash: the worker renews it as it goes. `looked` is when the guard's look
-    ended, monotonic seconds.
+    began, monotonic seconds.
     """
     need = step.timeout_seconds
     if step.idempotent:

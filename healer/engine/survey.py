@@ -33,6 +33,7 @@ class Survey:
     facts: GuardFacts
     seen: Observation | None
     ledger: Ledger
+    began: float  #: monotonic seconds; what was seen may be as old as this
 
 
 async def survey(
@@ -62,6 +63,7 @@ async def survey(
         episode_id=episode.id,
         recent_seconds=RECURRENCE.per_seconds,
     )
+    began = world.clock.monotonic()
     # Only what may have to wait for somebody is worth a task of its own.
     ledger, firing, missing, *others = await asyncio.gather(
         world.store.ledger(query, now),
@@ -98,7 +100,7 @@ async def survey(
         dry_run=world.options.dry_run,
         breaks_hold=begun,
     )
-    return Survey(facts, seen, ledger)
+    return Survey(facts, seen, ledger, began)
 
 
 def _seldom(

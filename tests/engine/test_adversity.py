@@ -417,7 +417,7 @@ async def test_nothing_is_begun_that_the_lease_does_not_outlive(tmp_path: Path) 
 
 
 async def test_who_was_frozen_after_its_look_looks_again(tmp_path: Path) -> None:
-    """Twelve seconds between look and effect are too many: the alert may have ended meanwhile."""
+    """Thirteen seconds between look and effect are too many: the alert may have ended meanwhile."""
     async with a_stage(tmp_path, a_playbook()) as stage:
         await _sick(stage)
         commit = stage.store.commit
@@ -426,13 +426,36 @@ async def test_who_was_frozen_after_its_look_looks_again(tmp_path: Path) -> None
         async def frozen_once(claim: Any, change: Any) -> Any:
             done = await commit(claim, change)
             if change.step is not None and change.step.outcome is None and not frozen:
-                frozen.append(12.0)
-                stage.clock.advance(12)
+                frozen.append(13.0)
+                stage.clock.advance(13)
                 for episode in await stage.firing():
                     await stage.resolve(episode.id)
             return done
 
         stage.store.commit = frozen_once  # type: ignore[method-assign]
+        await stage.settle()
+        await stage.pass_time(120)
+        assert frozen
+        assert stage.cluster.writes == []
+
+
+async def test_who_was_frozen_while_it_looked_looks_again(tmp_path: Path) -> None:
+    """A look counts from its beginning: what was heard before a stop of 13 s is no longer true."""
+    async with a_stage(tmp_path, a_playbook()) as stage:
+        await _sick(stage)
+        ledger = stage.store.ledger
+        frozen: list[float] = []
+
+        async def frozen_once(*args: Any) -> Any:
+            found = await ledger(*args)
+            if not frozen:
+                frozen.append(13.0)
+                stage.clock.advance(13)
+                for episode in await stage.firing():
+                    stage.alerts.end(episode.labels)
+            return found
+
+        stage.store.ledger = frozen_once  # type: ignore[method-assign]
         await stage.settle()
         await stage.pass_time(120)
         assert frozen
