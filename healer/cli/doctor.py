@@ -13,7 +13,6 @@ from healer.cli.daemon import config_option, secret_files
 from healer.cli.output import machine, output_option, table
 from healer.errors import HealerError
 from healer.kernel.clock import SystemClock
-from healer.kernel.crashpoints import NO_CRASH
 from healer.kernel.secrets import SecretFile
 from healer.logs import configure
 from healer.settings import Settings, load
@@ -84,12 +83,9 @@ def _secrets(settings: Settings) -> list[Finding]:
 
 async def _journal(settings: Settings) -> AsyncIterator[Finding]:
     if settings.store.shared:
-        from healer.store.assembly import open_store
+        from healer.store.assembly import look_at_postgres
 
-        async with AsyncExitStack() as stack:
-            opened = await open_store(settings.store, stack, SystemClock(), NO_CRASH, "")
-            await opened.store.counts()
-        yield Finding("journal", "ok", "PostgreSQL answers, and its schema is up to date")
+        yield _schema(*await look_at_postgres(settings.store))
         return
     path = settings.store.path
     folder = path.parent
@@ -101,6 +97,19 @@ async def _journal(settings: Settings) -> AsyncIterator[Finding]:
     state = "ok" if mebibytes >= 256 else "bad"
     more = "" if state == "ok" else "; make room: a full disk answers every delivery 503"
     yield Finding("journal", state, f"{path}: {mebibytes} MiB are free{more}")
+
+
+def _schema(found: int, known: int) -> Finding:
+    if found > known + 1:
+        told = f"schema {found} is of a newer healer (this one knows {known}); install that again"
+        return Finding("journal", "bad", told)
+    if not found:
+        told = "it holds no journal yet; healer makes one when it starts"
+    elif found < known:
+        told = f"its schema {found} becomes {known} when healer starts"
+    else:
+        told = "its schema is up to date"
+    return Finding("journal", "ok", f"PostgreSQL answers; {told}")
 
 
 async def _kubernetes(settings: Settings, stack: AsyncExitStack) -> AsyncIterator[Finding]:

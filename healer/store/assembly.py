@@ -38,10 +38,7 @@ async def open_store(
         from healer.store.postgres import PostgresStore
         from healer.store.postgres.time import DatabaseClock
     except ImportError as error:
-        raise ConfigError(
-            f"store.url: PostgreSQL needs {error.name or 'asyncpg'}, which is not installed; "
-            "install healer[postgres], or set store.path instead"
-        ) from error
+        raise _not_installed(error) from error
     time = DatabaseClock(clock)
     journal = await PostgresStore.open(
         _address(settings),
@@ -53,6 +50,25 @@ async def open_store(
     )
     stack.push_async_callback(journal.close)
     return Journal(journal, time, journal.hints.subscribe)
+
+
+async def look_at_postgres(settings: StoreSettings) -> tuple[int, int]:
+    """The schema the configured database has (0: none), and the one this healer makes of it.
+
+    Changes nothing. Raises StoreUnavailable, or ConfigError for a server that will not do.
+    """
+    try:
+        from healer.store.postgres import moving
+    except ImportError as error:
+        raise _not_installed(error) from error
+    return await moving.version(_address(settings)())
+
+
+def _not_installed(error: ImportError) -> ConfigError:
+    return ConfigError(
+        f"store.url: PostgreSQL needs {error.name or 'asyncpg'}, which is not installed; "
+        "install healer[postgres], or set store.path instead"
+    )
 
 
 def _address(settings: StoreSettings) -> Callable[[], str]:

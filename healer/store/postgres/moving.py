@@ -52,8 +52,12 @@ async def _connected(url: str) -> AsyncIterator[Any]:
 
 
 async def version(url: str) -> tuple[int, int]:
-    """The schema the database has (0: none), and the one this healer makes of it."""
+    """The schema the database has (0: none), and the one this healer makes of it.
+
+    Changes nothing. Raises ConfigError for a server that healer does not trust its journal to.
+    """
     async with _connected(url) as connection:
+        await check_server(connection, "PostgreSQL")
         there = await connection.fetchval("SELECT to_regclass('healer_schema') IS NOT NULL")
         found = there and await connection.fetchval("SELECT max(version) FROM healer_schema")
     return int(found or 0), len(migrations())
