@@ -21,6 +21,7 @@ from healer.cli import (
     pauses,
     playbooks,
     reference,
+    scaling,
     store,
 )
 from healer.errors import (
@@ -71,6 +72,7 @@ def cli() -> None:
 
 for _module in (
     daemon, demo, playbooks, episodes, pauses, journal, store, doctor, completion, reference,
+    scaling,
 ):  # fmt: skip
     for _command in _module.COMMANDS:
         cli.add_command(_command)

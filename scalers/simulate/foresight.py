@@ -8,7 +8,7 @@ import numpy as np
 
 from scalers.forecast.contract import Forecaster
 from scalers.forecast.ensemble import TooShortError
-from scalers.forecast.service import QUANTILES, REFIT_SECONDS, SeriesForecaster
+from scalers.forecast.service import QUANTILES, REFIT_SECONDS, Forecast, SeriesForecaster
 from scalers.hpa import SYNC_SECONDS
 from scalers.series import Floats, Series
 
@@ -30,6 +30,7 @@ class Foresight:
     first: float
     step: float
     paths: dict[float, Floats]
+    last: Forecast | None = None  #: the newest one, as it would be served
 
     def metric(self, quantile: float, start: float, ticks: int, lead: float) -> Floats:
         """At each of `ticks` syncs from `start` the highest forecast until `lead` s later."""
@@ -66,6 +67,7 @@ def foresee(
     forecaster = SeriesForecaster(steps, serving)
     begin = _index(series, first)
     paths = {q: np.full((len(series) - begin + 1, steps), np.nan) for q in QUANTILES}
+    forecast = None
     for row, origin in enumerate(range(begin, len(series) + 1)):
         known = series.until(origin)
         try:
@@ -80,7 +82,7 @@ def foresee(
                 paths[quantile][row] = np.minimum(path, cap)
         if told and row % 12 == 0:
             told(row / (len(series) - begin + 1))
-    return Foresight(series.start + begin * series.step, series.step, paths)
+    return Foresight(series.start + begin * series.step, series.step, paths, forecast)
 
 
 def foresee_alone(
@@ -102,6 +104,24 @@ def foresee_alone(
     return Foresight(
         series.start + begin * series.step, series.step, dict.fromkeys(QUANTILES, path)
     )
+
+
+def coverage(series: Series, seen: Foresight, seconds: float = 3600.0) -> dict[float, float]:
+    """Share of the points up to `seconds` ahead that each quantile covered; NaN: none was judged.
+
+    Points that teach nothing (gaps, incidents) judge nobody.
+    """
+    begin = round((seen.first - series.start) / series.step)
+    reach = max(1, round(seconds / series.step))
+    out = {}
+    for quantile, path in seen.paths.items():
+        rows, steps = path.shape
+        index = begin + np.arange(rows)[:, None] + np.arange(min(reach, steps))
+        inside = np.minimum(index, len(series) - 1)
+        judged = (index < len(series)) & series.taught[inside] & np.isfinite(path[:, :reach])
+        hits = series.values[inside] <= path[:, :reach]
+        out[quantile] = float(hits[judged].mean()) if judged.any() else math.nan
+    return out
 
 
 def _index(series: Series, first: float) -> int:

@@ -63,6 +63,17 @@ class Frontier:
         """The points of one kind by target."""
         return [point for point in self.points if point.kind == kind]
 
+    def undominated(self) -> list[Point]:
+        """Forecasts that no other forecast beats in violation minutes and in pod-hours."""
+        mine = [point for point in self.points if point.kind.quantile is not None]
+        mine.sort(key=lambda p: (p.outcome.pod_hours, p.outcome.violation_minutes))
+        out: list[Point] = []
+        for point in mine:
+            least = out[-1].outcome.violation_minutes if out else float("inf")
+            if point.outcome.violation_minutes < least:
+                out.append(point)
+        return out
+
     @property
     def kinds(self) -> list[Kind]:
         """In the order in which they were asked for."""

@@ -33,6 +33,7 @@ from healer.store.sqlite import SqliteStore
 from tests.bed.builds import kube_program
 from tests.bed.cluster import Cluster
 from tests.bed.ports import free_port
+from tests.scalers.loads import a_load
 from tests.web.desk import open_desk, waiting
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,9 @@ def settled(folder: Path, ports: dict[str, int]) -> None:
     (folder / "my-playbooks" / "replace-crash-looping-pod.yaml").write_text(playbook)
     (folder / "playbooks").symlink_to(ROOT / "playbooks")
     (folder / "deploy").symlink_to(ROOT / "deploy")
+    load = a_load(4, 1, noise=0.01, weekly=False)
+    rows = [f"{300 * index},{value:.3f}" for index, value in enumerate(load.tolist())]
+    (folder / "load.csv").write_text("\n".join(["time,value", *rows]) + "\n")
     (folder / "token").write_text("a-token-of-the-reader\n")
     kube = {
         "apiVersion": "v1", "kind": "Config", "current-context": "none",
