@@ -1,5 +1,6 @@
 """One request, from the connection it came on to its answer."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 
@@ -39,15 +40,24 @@ class Handler:
         self._discovery = Discovery()
         self._asks: dict[str, tuple[Ask, Question] | None] = {}
         self.trust: Trust | None = None  #: until it is known nobody is believed
+        #: Connections with a request whose answer is being made.
+        self.busy: set[asyncio.Transport] = set()
         self.answered: Counter[tuple[str, int]] = Counter()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to one request."""
         target = request.raw_path
+        transport = request.transport
         if target.partition("?")[0] in HEALTH:
             kind, answer = "health", self._health(target)
+        elif transport is None:  # gone meanwhile
+            kind, answer = "other", statuses.unauthorized("the connection is closed")
         else:
-            kind, answer = await self._authenticated(request, target)
+            self.busy.add(transport)
+            try:
+                kind, answer = await self._authenticated(request, transport, target)
+            finally:
+                self.busy.discard(transport)
         self.answered[kind, answer.code] += 1
         response = web.Response(
             body=answer.body, status=answer.code, headers={"Content-Type": answer.content_type}
@@ -56,8 +66,10 @@ class Handler:
             response.force_close()
         return response
 
-    async def _authenticated(self, request: web.BaseRequest, target: str) -> tuple[str, Answer]:
-        who = self._who(request)
+    async def _authenticated(
+        self, request: web.BaseRequest, transport: asyncio.Transport, target: str
+    ) -> tuple[str, Answer]:
+        who = self._who(request, transport)
         if isinstance(who, str):
             return "other", statuses.unauthorized(who)
         if request.method != "GET":
@@ -80,10 +92,9 @@ class Handler:
             return kind, self._discovery.answer(ask, accept, self._reader.custom_names())
         return kind, self._values.answer(ask)
 
-    def _who(self, request: web.BaseRequest) -> Who | str:
+    def _who(self, request: web.BaseRequest, transport: asyncio.Transport) -> Who | str:
         """The caller, or why nobody is believed to be one."""
-        transport = request.transport
-        if self.trust is None or transport is None:
+        if self.trust is None:
             return "the front proxy is not known yet"
         if not self._tls.is_current(transport.get_extra_info("ssl_object")):
             return "the connection is older than what is trusted now; connect again"

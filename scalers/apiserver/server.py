@@ -228,7 +228,11 @@ class MetricsApi:
         assert self._server is not None
         for connection in self._server.connections:
             transport = connection.transport
-            if transport is not None and not self._tls.is_current(
+            if not isinstance(transport, asyncio.Transport) or self._tls.is_current(
                 transport.get_extra_info("ssl_object")
             ):
-                connection.close()
+                continue
+            connection.close()
+            # An idle one is not closed by that: aiohttp only stops to listen on it.
+            if transport not in self._handler.busy:
+                transport.close()

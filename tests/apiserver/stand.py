@@ -179,7 +179,7 @@ async def standing(
     proxies, serving = certificates(folder)
     cluster = cluster or Cluster(told(proxies), rights=everything())
     shelf = Shelf(*metrics)
-    listening = Listening(host="127.0.0.1", port=0, **more)
+    listening = Listening(host="127.0.0.1", port=more.pop("port", 0), **more)
     if not self_made:
         pair = serving.certificate("server"), serving.key("server")
         listening = replace(listening, cert_file=pair[0], key_file=pair[1])
