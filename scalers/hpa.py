@@ -2,7 +2,11 @@
 
 Source: kubernetes 1.36, pkg/controller/podautoscaler (replica_calculator.go, horizontal.go), for
 metrics of target type AverageValue. Readiness of pods plays no part for those: the controller
-divides the sum by the pods that exist.
+divides the sum by the pods that exist. Held to the real controller's answers by
+`tests/scalers/test_real_hpa.py`.
+
+One oddity is left out: the controller forgets a change that is older than the longest period of its
+own direction once another change takes its place, though the other direction may count longer.
 """
 
 import math
@@ -71,6 +75,9 @@ class Hpa:
     maximum: int
     up: Rules = DEFAULT_UP
     down: Rules = DEFAULT_DOWN
+    #: False: the object has no `spec.behavior`; then `up` says nothing, and of `down` the window
+    #: and the tolerance count. Wishes are then higher and paces lower than with the defaults.
+    written: bool = True
     _wishes: list[tuple[float, int]] = field(default_factory=list)
     _ups: list[tuple[float, int]] = field(default_factory=list)
     _downs: list[tuple[float, int]] = field(default_factory=list)
@@ -94,7 +101,18 @@ class Hpa:
         wish = self._wish(current, readings)
         if wish is None:
             return current
+        if not self.written:
+            return self._done(now, current, self._unwritten(now, current, wish))
         return self._done(now, current, self._paced(now, current, self._stable(now, current, wish)))
+
+    def _unwritten(self, now: float, current: int, wish: int) -> int:
+        """Without behaviour: the highest wish of the window, at most double or four."""
+        since = now - self.down.window_seconds
+        self._wishes = [(at, past) for at, past in self._wishes if at > since]
+        high = max([wish, *(past for _, past in self._wishes)])
+        self._wishes.append((now, wish))
+        most = min(self.maximum, max(2 * current, 4))
+        return min(max(high, self.minimum), most)
 
     def _wish(self, current: int, readings: Sequence[Reading]) -> int | None:
         """The largest of the metrics' wishes; a missing one forbids scaling down, not up."""
