@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.stamp-$(shell cat requirements/dev.txt pyproject.toml 2>/dev/
 NODES  ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle bench-takeover bench-runs bench-forecast bench-replay chaos-crash simulate chaos chaos-experiments chaos-staging schema lock clean
+.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle bench-takeover bench-runs bench-forecast bench-metrics bench-replay chaos-crash simulate chaos chaos-experiments chaos-staging schema lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench-forecast: setup ## accuracy, calibration and cost of forecasts (TRACES=fol
 
 bench-replay: setup ## violations and pod-hours of each scaling policy on past load (TRACES=folder, else generated)
 	@nice -n 5 $(BIN)/python -m bench.replay $(if $(TRACES),--traces=$(TRACES))
+
+bench-metrics: setup ## the metrics API, direct and through a real API server, against its bars
+	@$(BIN)/python -m bench.metrics
 
 bench-runs: setup ## three-step runs on both journals, beside DBOS Transact: throughput against its bars
 	@$(BIN)/python -m bench.runs

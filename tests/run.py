@@ -20,8 +20,8 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 #: In order from the innermost ring; what is not named here is run and shown too.
 ORDER = (
-    "domain", "scalers", "playbooks", "actions", "probes", "engine", "store", "clients", "web",
-    "cli", "contract", "history", "simulation", "faults", "crash", "replicas", "docs", "deploy",
+    "domain", "scalers", "apiserver", "playbooks", "actions", "probes", "engine", "store", "clients",
+    "web", "cli", "contract", "history", "simulation", "faults", "crash", "replicas", "docs", "deploy",
     "chaos", "acceptance",
 )  # fmt: skip
 

@@ -36,19 +36,17 @@ class Access:
         self._kept: dict[tuple[Who, Question], _Kept] = {}
         self._asking: dict[tuple[Who, Question], asyncio.Task[bool]] = {}
 
-    def known(self, who: Who, question: Question) -> bool | None:
-        """The answer without asking; None when it must be asked for."""
+    def known(self, who: Who, question: Question, wide: Question) -> bool | None:
+        """The answer without asking; None when it must be asked for. `wide` is its `widest`."""
         if self._reviewer is None or MASTERS in who.groups:
             return True
-        wide = self._young(who, _wide(question))
-        return True if wide else self._young(who, question)
+        return self._young(who, wide) or self._young(who, question)
 
-    async def allowed(self, who: Who, question: Question) -> bool:
+    async def allowed(self, who: Who, question: Question, wide: Question) -> bool:
         """Whether they may. Raises Unavailable when nobody can say."""
-        known = self.known(who, question)
+        known = self.known(who, question, wide)
         if known is not None:
             return known
-        wide = _wide(question)
         if wide != question and self._young(who, wide) is None and await self._ask(who, wide):
             return True
         return await self._ask(who, question)
@@ -104,7 +102,7 @@ class Access:
             )
 
 
-def _wide(question: Question) -> Question:
+def widest(question: Question) -> Question:
     """May they do this to every resource of the group, everywhere? A path is its own wide one."""
     if question.path:
         return question

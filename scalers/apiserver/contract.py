@@ -1,7 +1,7 @@
 """What the metrics API needs of the cluster it serves, and the values that pass between them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,14 @@ class Who:
     uid: str = ""
     groups: tuple[str, ...] = ()
     extra: tuple[tuple[str, tuple[str, ...]], ...] = ()  #: sorted by key
+    _hash: int = field(init=False, compare=False, repr=False)  #: looked up for each request
+
+    def __post_init__(self) -> None:
+        key = (self.user, self.uid, self.groups, self.extra)
+        object.__setattr__(self, "_hash", hash(key))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,15 @@ class Question:
     resource: str = ""
     subresource: str = ""
     name: str = ""
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        place = (self.group, self.version, self.namespace)
+        key = (self.verb, self.path, *place, self.resource, self.subresource, self.name)
+        object.__setattr__(self, "_hash", hash(key))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 class AuthenticationSource(Protocol):

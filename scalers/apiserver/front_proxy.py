@@ -5,7 +5,7 @@ Facts of `kube-system/extension-apiserver-authentication`, as k8s.io/apiserver r
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,6 +15,8 @@ from scalers.apiserver.contract import MetricsApiError, Who
 
 ANONYMOUS = "system:anonymous"
 AUTHENTICATED, UNAUTHENTICATED = "system:authenticated", "system:unauthenticated"
+#: So many callers are remembered, each by what its headers say.
+MET = 1024
 _PLACE = "ConfigMap kube-system/extension-apiserver-authentication"
 
 
@@ -28,9 +30,26 @@ class Trust:
     uid_headers: tuple[str, ...]
     group_headers: tuple[str, ...]
     extra_prefixes: tuple[str, ...]  #: lower case
+    single: frozenset[str]  #: the names of all other headers, lower case
+    _met: dict[tuple[str, ...], Who | None] = field(default_factory=dict, compare=False, repr=False)
 
     def who(self, headers: CIMultiDictProxy[str]) -> Who | None:
-        """Whom the headers name; None when they name nobody."""
+        """Whom the headers name; None when they name nobody. The same caller is the same value."""
+        said: list[str] = []
+        for name, value in headers.items():
+            lower = name.lower()
+            if lower in self.single or lower.startswith(self.extra_prefixes):
+                said += (lower, value)
+        key = tuple(said)
+        try:
+            return self._met[key]
+        except KeyError:
+            if len(self._met) >= MET:
+                self._met.clear()
+            who = self._met[key] = self._read(headers)
+            return who
+
+    def _read(self, headers: CIMultiDictProxy[str]) -> Who | None:
         user = next(iter(_values(headers, self.user_headers)), "")
         if not user:
             return None
@@ -73,11 +92,12 @@ def read(data: Mapping[str, str]) -> Trust:
         raise MetricsApiError(
             f"{_PLACE} names no requestheader-username-headers; set it at the API server"
         )
+    uids = _list(data, "requestheader-uid-headers")
+    groups = _list(data, "requestheader-group-headers")
+    prefixes = _list(data, "requestheader-extra-headers-prefix")
     return Trust(
-        authority, names, users,
-        _list(data, "requestheader-uid-headers"),
-        _list(data, "requestheader-group-headers"),
-        tuple(p.lower() for p in _list(data, "requestheader-extra-headers-prefix")),
+        authority, names, users, uids, groups, tuple(one.lower() for one in prefixes),
+        frozenset(one.lower() for one in (*users, *uids, *groups)),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from scalers.apiserver import routes, statuses
-from scalers.apiserver.access import Access
+from scalers.apiserver.access import Access, widest
 from scalers.apiserver.contract import Question, Unavailable, Who
 from scalers.apiserver.discovery import Discovery
 from scalers.apiserver.front_proxy import Trust
@@ -15,6 +15,7 @@ from scalers.apiserver.routes import Ask, CustomAsk, DiscoveryAsk, ExternalAsk
 from scalers.apiserver.statuses import Answer
 from scalers.apiserver.tls import LiveTls
 from scalers.apiserver.values import Values
+from scalers.apiserver.writing import Writer
 from scalers.ports import MetricReader
 
 HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
@@ -31,14 +32,16 @@ class Handler:
         access: Access,
         tls: LiveTls,
         problems: Callable[[], list[str]],
+        now: Callable[[], float],
     ) -> None:
         self._reader = reader
         self._access = access
         self._tls = tls
         self._problems = problems
         self._values = Values(reader)
+        self._writer = Writer(now)
         self._discovery = Discovery()
-        self._asks: dict[str, tuple[Ask, Question] | None] = {}
+        self._asks: dict[str, tuple[Ask, Question, Question] | None] = {}
         self.trust: Trust | None = None  #: until it is known nobody is believed
         #: Connections with a request whose answer is being made.
         self.busy: set[asyncio.Transport] = set()
@@ -59,12 +62,7 @@ class Handler:
             finally:
                 self.busy.discard(transport)
         self.answered[kind, answer.code] += 1
-        response = web.Response(
-            body=answer.body, status=answer.code, headers={"Content-Type": answer.content_type}
-        )
-        if answer.code == 401:
-            response.force_close()
-        return response
+        return self._writer.response(request, answer)
 
     async def _authenticated(
         self, request: web.BaseRequest, transport: asyncio.Transport, target: str
@@ -77,12 +75,12 @@ class Handler:
         read = self._read(target)
         if read is None:
             return "other", statuses.no_such_path(target.partition("?")[0])
-        ask, question = read
+        ask, question, wide = read
         kind = _KINDS[type(ask)]
-        allowed = self._access.known(who, question)
+        allowed = self._access.known(who, question, wide)
         if allowed is None:
             try:
-                allowed = await self._access.allowed(who, question)
+                allowed = await self._access.allowed(who, question, wide)
             except Unavailable as error:
                 return kind, statuses.cannot_review(str(error))
         if not allowed:
@@ -90,7 +88,7 @@ class Handler:
         if isinstance(ask, DiscoveryAsk):
             accept = request.headers.get("Accept", "")
             return kind, self._discovery.answer(ask, accept, self._reader.custom_names())
-        return kind, self._values.answer(ask)
+        return kind, self._values.answer(target, ask)
 
     def _who(self, request: web.BaseRequest, transport: asyncio.Transport) -> Who | str:
         """The caller, or why nobody is believed to be one."""
@@ -103,14 +101,14 @@ class Handler:
         who = self.trust.who(request.headers)
         return "the front proxy named no user" if who is None else who
 
-    def _read(self, target: str) -> tuple[Ask, Question] | None:
+    def _read(self, target: str) -> tuple[Ask, Question, Question] | None:
         try:
             return self._asks[target]
         except KeyError:
             if len(self._asks) >= KEPT:
                 self._asks.clear()
             ask = routes.read(target)
-            found = None if ask is None else (ask, ask.question)
+            found = None if ask is None else (ask, ask.question, widest(ask.question))
             self._asks[target] = found
             return found
 

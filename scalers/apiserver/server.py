@@ -76,7 +76,7 @@ class MetricsApi:
             self._problems["APIServices"] = "not told of the certificate yet"
         self._tls = LiveTls(pair, "")
         self._access = Access(reviewer if listening.review else None, clock.monotonic)
-        self._handler = Handler(reader, self._access, self._tls, self.problems)
+        self._handler = Handler(reader, self._access, self._tls, self.problems, clock.now)
         self._runner: web.ServerRunner | None = None
         self._server: web.Server | None = None
         self._looking: asyncio.Task[None] | None = None

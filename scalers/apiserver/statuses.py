@@ -1,6 +1,6 @@
 """`metav1.Status` answers: the only form of an error that Kubernetes' clients can read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -8,13 +8,14 @@ import msgspec
 from scalers.ports import Refused
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """One answer, ready to be written."""
 
     code: int
     body: bytes
     content_type: str = "application/json"
+    head: bytes = field(default=b"", compare=False)  #: kept by `writing.head`
 
 
 def failure(

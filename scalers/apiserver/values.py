@@ -29,15 +29,15 @@ class Values:
 
     def __init__(self, reader: MetricReader) -> None:
         self._reader = reader
-        self._kept: dict[ExternalAsk | CustomAsk, tuple[tuple[Metric, ...], Answer]] = {}
+        self._kept: dict[str, tuple[tuple[Metric, ...], Answer]] = {}
 
-    def answer(self, ask: ExternalAsk | CustomAsk) -> Answer:
-        """The list asked for, or a Status that says why there is none."""
+    def answer(self, target: str, ask: ExternalAsk | CustomAsk) -> Answer:
+        """The list that `target` asks for, or a Status that says why there is none."""
         if isinstance(ask, ExternalAsk):
             found = tuple(self._reader.external(ask.namespace, ask.metric))
         else:
             found = tuple(self._reader.custom(ask.group, ask.resource, ask.namespace, ask.metric))
-        kept = self._kept.get(ask)
+        kept = self._kept.get(target)
         if kept is not None and kept[0] == found:
             return kept[1]
         try:
@@ -46,7 +46,7 @@ class Values:
             return statuses.bad_request(f"unable to parse requirement: {error}")
         if len(self._kept) >= KEPT:
             self._kept.clear()
-        self._kept[ask] = (found, made)
+        self._kept[target] = (found, made)
         return made
 
 

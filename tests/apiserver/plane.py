@@ -29,6 +29,7 @@ from scalers.apiserver.routes import VERSIONS
 from tests.apiserver.stand import Shelf
 from tests.bed.api import Api
 from tests.bed.builds import kube_program
+from tests.bed.certificates import Authority
 from tests.bed.kubeconfig import write_yaml
 from tests.bed.simulated import LOOPBACK
 from tests.bed.waiting import until
@@ -52,6 +53,11 @@ class ScalingPlane(PlaneOnly):
         """One program more."""
         super().prepare()
         kube_program("kube-controller-manager")
+
+    @property
+    def authority(self) -> Authority:
+        """Signs users, and the front proxy."""
+        return self._plane.authority
 
     def start_scaling(self) -> None:
         """Begin to scale; it reads discovery when it starts, so the metrics API comes first."""
@@ -93,7 +99,7 @@ class Town:
         bundle = base64.b64decode(service["spec"]["caBundle"]).decode()
         tls = ssl.create_default_context(cadata=bundle)
         if certificate:
-            pki = self.plane._plane.authority
+            pki = self.plane.authority
             tls.load_cert_chain(pki.certificate(certificate), pki.key(certificate))
         connection = http.client.HTTPSConnection(LOOPBACK, self.metrics.port, timeout=10)
         plain = socket.create_connection((LOOPBACK, self.metrics.port), timeout=10)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from scalers.apiserver.access import KEEP_SECONDS, KEPT, REFRESH_SECONDS, Access
+from scalers.apiserver.access import KEEP_SECONDS, KEPT, REFRESH_SECONDS, Access, widest
 from scalers.apiserver.contract import Question, Unavailable, Who
 from scalers.apiserver.routes import read
 
@@ -47,50 +47,56 @@ class Bench:
         self.reviews = Reviews()
         self.access = Access(self.reviews, lambda: self.now)
 
+    async def allowed(self, who: Who, question: Question) -> bool:
+        return await self.access.allowed(who, question, widest(question))
+
+    def known(self, who: Who, question: Question) -> bool | None:
+        return self.access.known(who, question, widest(question))
+
 
 async def test_a_thousand_metrics_are_one_review() -> None:
     """Who may list every metric is asked about once in the time that answers are kept."""
     bench = Bench()
     for number in range(1000):
-        assert await bench.access.allowed(HPA, question(f"m{number}", f"ns{number}"))
+        assert await bench.allowed(HPA, question(f"m{number}", f"ns{number}"))
     assert bench.reviews.asked == [("hpa", "*")]
     bench.now += KEEP_SECONDS
-    assert bench.access.known(HPA, question("m1")) is None
-    assert await bench.access.allowed(HPA, question("m1"))
+    assert bench.known(HPA, question("m1")) is None
+    assert await bench.allowed(HPA, question("m1"))
     assert len(bench.reviews.asked) == 2
 
 
 async def test_who_may_some_is_asked_about_each() -> None:
     """A caller without the wide right is asked about by metric, and told no for the others."""
     bench = Bench()
-    assert await bench.access.allowed(JANE, question("a"))
-    assert not await bench.access.allowed(JANE, question("a", "bank"))
-    assert not await bench.access.allowed(JANE, question("b"))
+    assert await bench.allowed(JANE, question("a"))
+    assert not await bench.allowed(JANE, question("a", "bank"))
+    assert not await bench.allowed(JANE, question("b"))
     assert bench.reviews.asked == [("jane", "*"), ("jane", "a"), ("jane", "a"), ("jane", "b")]
-    assert bench.access.known(JANE, question("a")) is True
-    assert bench.access.known(JANE, question("b")) is False
+    assert bench.known(JANE, question("a")) is True
+    assert bench.known(JANE, question("b")) is False
 
 
 async def test_a_right_that_is_taken_away_ends_within_ten_seconds() -> None:
     """A kept answer is used for ten seconds at most."""
     bench = Bench()
-    assert await bench.access.allowed(JANE, question("a"))
+    assert await bench.allowed(JANE, question("a"))
     bench.reviews.jane_may = False
     bench.now += REFRESH_SECONDS - 0.1
-    assert bench.access.known(JANE, question("a")) is True
+    assert bench.known(JANE, question("a")) is True
     bench.now += KEEP_SECONDS - REFRESH_SECONDS + 0.1
-    assert not await bench.access.allowed(JANE, question("a"))
+    assert not await bench.allowed(JANE, question("a"))
 
 
 async def test_an_answer_in_use_is_renewed_before_anybody_must_wait() -> None:
     """From seven seconds on whoever uses an answer has it asked for again behind their back."""
     bench = Bench()
-    assert await bench.access.allowed(HPA, question("a"))
+    assert await bench.allowed(HPA, question("a"))
     bench.now += REFRESH_SECONDS
-    assert bench.access.known(HPA, question("a")) is True
+    assert bench.known(HPA, question("a")) is True
     await settle(bench)
     bench.now += KEEP_SECONDS - 1
-    assert bench.access.known(HPA, question("a")) is True
+    assert bench.known(HPA, question("a")) is True
     await settle(bench)
     assert len(bench.reviews.asked) == 3
 
@@ -99,8 +105,8 @@ async def test_many_who_ask_the_same_wait_for_one_review() -> None:
     """Who asks what is being asked already waits for that answer, even when the first leaves."""
     bench = Bench()
     bench.reviews.gate.clear()
-    first = asyncio.create_task(bench.access.allowed(HPA, question("a")))
-    others = [asyncio.create_task(bench.access.allowed(HPA, question("b"))) for _ in range(20)]
+    first = asyncio.create_task(bench.allowed(HPA, question("a")))
+    others = [asyncio.create_task(bench.allowed(HPA, question("b"))) for _ in range(20)]
     await bench.reviews.began.wait()
     first.cancel()
     bench.reviews.gate.set()
@@ -113,29 +119,29 @@ async def test_a_review_that_fails_is_told_and_not_kept() -> None:
     bench = Bench()
     bench.reviews.away = True
     with pytest.raises(Unavailable):
-        await bench.access.allowed(HPA, question("a"))
+        await bench.allowed(HPA, question("a"))
     bench.reviews.away = False
-    assert await bench.access.allowed(HPA, question("a"))
+    assert await bench.allowed(HPA, question("a"))
 
 
 async def test_an_answer_outlives_an_api_server_that_is_away_by_no_more_than_its_time() -> None:
     """A refresh that fails changes nothing until the answer is ten seconds old."""
     bench = Bench()
-    assert await bench.access.allowed(HPA, question("a"))
+    assert await bench.allowed(HPA, question("a"))
     bench.reviews.away = True
     bench.now += REFRESH_SECONDS
-    assert bench.access.known(HPA, question("a")) is True
+    assert bench.known(HPA, question("a")) is True
     await settle(bench)
     bench.now += KEEP_SECONDS - REFRESH_SECONDS
     with pytest.raises(Unavailable):
-        await bench.access.allowed(HPA, question("a"))
+        await bench.allowed(HPA, question("a"))
 
 
 async def test_memory_is_bounded() -> None:
     """Callers with ever new names cannot make it remember more than so many answers."""
     bench = Bench()
     for number in range(KEPT):
-        await bench.access.allowed(Who(f"u{number}"), question("a"))
+        await bench.allowed(Who(f"u{number}"), question("a"))
     assert len(bench.access._kept) <= KEPT
 
 
