@@ -20,9 +20,9 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 #: In order from the innermost ring; what is not named here is run and shown too.
 ORDER = (
-    "domain", "scalers", "apiserver", "playbooks", "actions", "probes", "engine", "store", "clients",
-    "web", "cli", "contract", "history", "simulation", "faults", "crash", "replicas", "docs", "deploy",
-    "chaos", "acceptance",
+    "domain", "scalers", "apiserver", "playbooks", "actions", "probes", "engine", "store",
+    "clients", "web", "cli", "contract", "history", "simulation", "faults", "crash", "replicas",
+    "docs", "deploy", "chaos", "acceptance",
 )  # fmt: skip
 
 #: Long and sensitive to time: run without coverage, which makes them twice as slow.
