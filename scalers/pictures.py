@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scalers.hpa import SYNC_SECONDS
 from scalers.series import Series
 from scalers.simulate.foresight import Foresight
-from scalers.simulate.frontier import ORACLE, REACTIVE, Frontier, Point
+from scalers.simulate.frontier import CPU, ORACLE, REACTIVE, Frontier, Point
 from scalers.simulate.plant import Workload
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GREY, _RED, _BLUE, _GREEN, _INK = "#8a8f98", "#c8453b", "#2f6fb7", "#2b8a57", "#22262b"
+_AMBER = "#c98a1b"
 #: Points of a line in a picture: more cannot be seen.
 _POINTS = 1500
 _BLUES = {0.5: "#a9c8ea", 0.8: "#6fa3dc", 0.9: "#2f6fb7", 0.95: "#123f78"}
@@ -58,6 +59,9 @@ def _curves(axes: "Axes", found: Frontier) -> None:
         points = sorted(found.of(kind), key=lambda point: point.outcome.pod_hours)
         if kind.name == REACTIVE:
             style = {"color": _RED, "linewidth": 2.6, "label": "plain HPA", "zorder": 3}
+        elif kind.name == CPU:
+            style = {"color": _AMBER, "linewidth": 1.6, "linestyle": ":",
+                     "label": "plain HPA on CPU utilisation"}  # fmt: skip
         elif kind.name == ORACLE:
             style = {"color": _GREEN, "linestyle": "--", "label": "knowing the future"}
         else:

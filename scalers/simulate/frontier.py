@@ -14,6 +14,8 @@ from scalers.simulate.plant import Lane, Outcome, Run, Workload, run
 
 REACTIVE = "reactive"
 ORACLE = "oracle"
+#: Plain HPA on CPU utilisation, where a pod that serves all it can uses all it requests.
+CPU = "cpu"
 #: Targets of a frontier: shares of a pod's capacity.
 TARGETS = tuple(round(0.5 + 0.05 * step, 2) for step in range(11))
 #: What plain HPA is commonly told, and what others are compared with.
@@ -99,7 +101,7 @@ def metric_rows(
     skip = max(0, round((first - demand.start) / SYNC_SECONDS))
     start, load = demand.start + skip * SYNC_SECONDS, demand.values[skip:]
     reactive = demand.reactive()[skip:]
-    rows = {Kind(REACTIVE): reactive}
+    rows = {Kind(REACTIVE): reactive, Kind(CPU): reactive}
     for share, peak in enumerate(peaks):
         if foreseen is not None:
             seen = foreseen[peak]
@@ -138,7 +140,7 @@ def frontier(
     kinds = list(rows)
     all_targets = sorted({*targets, usual})
     plan = [(kind, target) for kind in kinds for target in all_targets]
-    lanes = [Lane(kinds.index(kind), target) for kind, target in plan]
+    lanes = [Lane(kinds.index(kind), target, kind.name == CPU) for kind, target in plan]
     metrics = np.stack([rows[kind] for kind in kinds])
     done = run(workload, load, metrics, lanes, told=_part(told, 4, 5))
     points = tuple(

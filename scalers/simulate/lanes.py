@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scalers.hpa import DEFAULT_DOWN, DEFAULT_UP, SYNC_SECONDS, Rules, Select, Unit
-from scalers.series import Floats
+from scalers.series import Flags, Floats
 
 Counts = npt.NDArray[np.int64]
 
@@ -52,12 +52,41 @@ class Lanes:
 
     def sync(self, current: Counts, value: Floats) -> Counts:
         """Replicas after this sync, of `current` within bounds; NaN: the metric is missing."""
-        missing = np.isnan(value)
-        known = np.where(missing, 0.0, value)
+        return self.settle(current, self.wish(current, value), np.isnan(value))
+
+    def wish(self, current: Counts, value: Floats) -> Counts:
+        """What a metric of type AverageValue asks for; of NaN nothing that counts."""
+        known = np.nan_to_num(value)
         ratio = known / (self.targets * current)
-        inside = (1.0 - self.down.tolerance <= ratio) & (ratio <= 1.0 + self.up.tolerance)
         asked = np.ceil(np.round(known * 1000) / self._milli)
-        wish = np.where(inside, current, np.minimum(asked, _ENDLESS)).astype(np.int64)
+        return np.where(
+            self._inside(ratio), current, np.minimum(asked, _ENDLESS)
+        ).astype(np.int64)  # fmt: skip
+
+    def wish_of_cpu(
+        self, current: Counts, counted: Counts, usage: Floats, request: float
+    ) -> Counts:
+        """What a target of CPU utilisation asks for.
+
+        `usage` is that of each pod whose sample counts; `counted` of them do, the rest of `current`
+        are not ready or too young (`--horizontal-pod-autoscaler-cpu-initialization-period`). When
+        more is asked for they are taken to use nothing (replica_calculator.go,
+        GetResourceReplicas), which is why such an autoscaler waits for its new pods.
+        """
+        goal = 100.0 * self.targets / request
+        ratio = np.floor(100.0 * usage / request + 1e-9) / goal
+        alone = np.where(self._inside(ratio), current, np.ceil(ratio * counted))
+        shared = np.floor(100.0 * usage * counted / (request * current) + 1e-9) / goal
+        more = np.ceil(shared * current)
+        stays = self._inside(shared) | (shared < 1.0) | (more < current)
+        rising = np.where(stays, current, more)
+        return np.where((ratio > 1.0) & (counted < current), rising, alone).astype(np.int64)
+
+    def _inside(self, ratio: Floats) -> Flags:
+        return (1.0 - self.down.tolerance <= ratio) & (ratio <= 1.0 + self.up.tolerance)
+
+    def settle(self, current: Counts, wish: Counts, missing: Flags) -> Counts:
+        """Replicas after windows, pace and bounds; a `missing` metric leaves them as they are."""
         low = np.where(missing, _ENDLESS, wish)
         high = np.where(missing, _NOTHING, wish)
         if self._tick == 0:  # the controller's initial recommendation

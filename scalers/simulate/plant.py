@@ -21,8 +21,18 @@ class Workload:
     minimum: int = 2
     maximum: int = 300
     ready_seconds: float = 300.0  #: from the pod's creation until it serves
+    #: `--horizontal-pod-autoscaler-cpu-initialization-period`: a younger pod's CPU counts only
+    #: when it has been ready for the window of a sample.
+    initialisation_seconds: float = 300.0
+    sample_seconds: float = 60.0
     up: Rules = DEFAULT_UP
     down: Rules = DEFAULT_DOWN
+
+    @property
+    def counted_seconds(self) -> float:
+        """From a pod's creation until its CPU counts."""
+        young = min(self.initialisation_seconds, self.ready_seconds + self.sample_seconds)
+        return max(self.ready_seconds, young)
 
     def __post_init__(self) -> None:
         if not self.capacity > 0:
@@ -35,10 +45,15 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One policy: which metric it is scaled by, and the share of `capacity` it aims at."""
+    """One policy: which metric it is scaled by, and the share of `capacity` it aims at.
+
+    With `cpu` the metric is spread over the ready pods, none of which can use more than its
+    capacity, and the autoscaler sees their utilisation.
+    """
 
     metric: int
     target: float
+    cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +137,8 @@ def run(
     first = np.nan_to_num(by_tick[0][rows], nan=0.0)
     current = np.clip(np.ceil(first / targets), workload.minimum, workload.maximum).astype(np.int64)
     pods = Pods(current, workload.ready_seconds)
+    counted = Pods(current, workload.counted_seconds)
+    cpu = np.array([lane.cpu for lane in lanes])
     short = np.zeros(len(lanes))
     missed, existed, actions = short.copy(), short.copy(), short.copy()
     highest = current.copy()
@@ -130,10 +147,22 @@ def run(
     chosen = list(traced)
     for tick, load in enumerate(demand.tolist()):
         pods.wait()
-        after = scalers.sync(current, by_tick[tick][rows])
+        counted.wait()
+        value = by_tick[tick][rows]
+        missing = np.isnan(value)
+        wish = scalers.wish(current, value)
+        if cpu.any():
+            each = np.minimum(
+                np.nan_to_num(value) / np.maximum(pods.ready, 1), workload.capacity
+            )  # fmt: skip
+            by_cpu = scalers.wish_of_cpu(current, counted.ready, each, workload.capacity)
+            wish = np.where(cpu, by_cpu, wish)
+            missing |= cpu & (counted.ready == 0)
+        after = scalers.settle(current, wish, missing)
         change = after - current
         if change.any():
             pods.change(change)
+            counted.change(change)
             actions += change != 0
             current = after
             np.maximum(highest, current, out=highest)

@@ -54,7 +54,7 @@ def test_simulate_for_programs(csv: Path) -> None:
     """JSON holds every point, the baseline, and a recommendation that takes no more pod-hours."""
     done = typed("simulate", csv, "--replay-days", "0.3", "-o", "json")
     value = json.loads(done.output)
-    assert len(value["points"]) == 11 * 10
+    assert len(value["points"]) == 11 * 11
     assert value["baseline"]["policy"] == "reactive"
     if value["recommended"] is not None:
         assert value["recommended"]["pod_hours"] <= value["baseline"]["pod_hours"]

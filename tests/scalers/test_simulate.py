@@ -175,3 +175,49 @@ def test_a_file_with_gaps_is_read(tmp_path: Path) -> None:
     path = tmp_path / "load.csv"
     path.write_text("time,value\n0,1\n60,\n120,NaN\n180,4\n")
     assert read_csv(path).samples == ((0.0, 1.0), (180.0, 4.0))
+
+
+def a_wish(current: int, counted: int, usage: float, target: float = 0.5) -> int:
+    """What a CPU target asks for, with pods that request one core each."""
+    lanes = Lanes(1, 100, [target])
+    wish = lanes.wish_of_cpu(np.array([current]), np.array([counted]), np.array([usage]), 1.0)
+    return int(wish[0])
+
+
+@pytest.mark.parametrize(
+    ("current", "counted", "usage", "wanted"),
+    [
+        (4, 4, 0.5, 4),  # on target
+        (4, 4, 0.549, 4),  # 54 of 50: within the tolerance, whole percents are compared
+        (4, 4, 0.8, 7),  # ceil(1.6 * 4)
+        (4, 4, 0.2, 2),
+        (8, 4, 0.8, 8),  # four new pods count as idle: 40 of 50 would turn the direction
+        (5, 4, 0.8, 7),  # 64 of 50, ceil(1.28 * 5)
+        (8, 4, 0.2, 2),  # on the way down the young are left out: ceil(0.4 * 4)
+        (8, 4, 0.5, 8),
+    ],
+)  # fmt: skip
+def test_young_pods_count_as_idle_when_cpu_asks_for_more(
+    current: int, counted: int, usage: float, wanted: int
+) -> None:
+    """The arithmetic of GetResourceReplicas, with unready pods and without."""
+    assert a_wish(current, counted, usage) == wanted
+
+
+def test_a_young_pods_cpu_counts_after_a_sample_or_the_period() -> None:
+    """Quick pods count one sample after they are ready, slow ones as soon as they are ready."""
+    assert Workload(1.0, ready_seconds=30.0).counted_seconds == 90.0
+    assert Workload(1.0, ready_seconds=270.0).counted_seconds == 300.0
+    assert Workload(1.0, ready_seconds=400.0).counted_seconds == 400.0
+
+
+def test_cpu_cannot_show_more_load_than_pods_can_serve() -> None:
+    """By CPU the HPA sees a tenfold load only as pods that are busy, so it comes up in steps."""
+    load = np.array([10.0, *[200.0] * 60])
+    workload = Workload(10.0, 1, 50, ready_seconds=60.0)
+    done = run(
+        workload, load, load[None], [Lane(0, 0.5), Lane(0, 0.5, cpu=True)], traced=[0, 1]
+    )  # fmt: skip
+    total, cpu = done.outcomes
+    assert cpu.violation_minutes > 2 * total.violation_minutes
+    assert done.pods[-1].tolist() == [40, 40]
