@@ -248,7 +248,7 @@ def test_uninstalling_removes_the_apiservices_first_and_leaves_others_alone(shop
     kubectl.write_text(f'#!/bin/sh\necho "$@" >> {bin_folder}/said\nexec {program} "$@"\n')
     kubectl.chmod(0o755)
     done = subprocess.run(
-        ["sh", str(script)], env={"PATH": f"{bin_folder}:/usr/bin:/bin"},
+        ["sh", str(script)], env={"PATH": f"{bin_folder}:/usr/bin:/bin", "HOME": str(bin_folder)},
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
