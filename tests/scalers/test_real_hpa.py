@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from scalers.hpa_object import manifest
+from scalers.policy import ScalingPolicy, Workload
 from scalers.ports import Metric, Reason, Refused
 from tests.apiserver.plane import Town, town
 from tests.bed.api import Api
@@ -80,7 +82,7 @@ def inputs(scenario: Scenario) -> Iterator[list[float | None]]:
         ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """A control plane of its own: its HPAs look every two seconds."""
     try:
@@ -88,6 +90,19 @@ def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
             yield made
     except UnavailableError as error:
         pytest.skip(str(error))
+
+
+@pytest.mark.cluster
+def test_the_api_server_takes_our_object(scaled: Town) -> None:
+    """What `manifest` makes is accepted as it is: no field is dropped or changed."""
+    workload = Workload("shop", "Deployment", "web")
+    policy = ScalingPolicy("web", workload, "sum(x)", 50.0, 2, 40, "web-demand")
+    ours = manifest(policy, 50.0)
+    scaled.plane.apply(ours)
+    path = "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers/web"
+    theirs = Api(scaled.plane.kubeconfig).get(path)["spec"]
+    assert theirs["metrics"] == ours["spec"]["metrics"]
+    assert theirs["behavior"]["scaleUp"] == ours["spec"]["behavior"]["scaleUp"]
 
 
 def _obey(api: Api, ended: threading.Event) -> None:
