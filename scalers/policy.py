@@ -64,19 +64,8 @@ class Caps:
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
-    """At least so many replicas from each time of the calendar on."""
-
-    name: str
-    cron: str  #: five fields, in `zone`
-    seconds: float
-    replicas: int
-    zone: str = "UTC"
-
-
-@dataclass(frozen=True, slots=True)
 class ScalingPolicy:
-    """One workload's policy; checked by `scalers.policy_yaml` when it is read."""
+    """One workload's policy; checked when it is read."""
 
     name: str
     workload: Workload
@@ -89,6 +78,5 @@ class ScalingPolicy:
     utilisation: float = UTILISATION
     prediction: Prediction | None = field(default_factory=Prediction)
     caps: Caps = field(default_factory=Caps)
-    floors: tuple[Floor, ...] = ()
     max_age_seconds: float = 120.0  #: older demand is no demand
     hold_seconds: float = 900.0  #: how long the last good value stands in for a missing one
