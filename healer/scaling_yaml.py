@@ -88,7 +88,9 @@ class PredictionShape(_Shape):
     quantile: Quantile = Field(
         default=0.9, description="Share of moments that the forecast must cover."
     )
-    horizon: DurationOrAuto = Field(default=None, description="auto: the learned time to ready and 30 s.")
+    horizon: DurationOrAuto = Field(
+        default=None, description="auto: the learned time to ready and 30 s."
+    )
 
 
 class CapsShape(_Shape):
