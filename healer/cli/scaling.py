@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from healer.cli.output import clock, console, machine, output_option, table
+from healer.cli.scaling_policies import POLICY_COMMANDS
 from healer.errors import ConfigError
 from healer.kernel.clock import SystemClock
 from healer.kernel.durations import parse_duration
@@ -354,5 +355,8 @@ def _progress(what: str) -> Iterator[Callable[[float], None]]:
 def _short(value: float) -> str:
     return f"{value:,.4g}"
 
+
+for _command in POLICY_COMMANDS:
+    scaling.add_command(_command)
 
 COMMANDS = (scaling,)

@@ -33,7 +33,9 @@ from healer.store.sqlite import SqliteStore
 from tests.bed.builds import kube_program
 from tests.bed.cluster import Cluster
 from tests.bed.ports import free_port
+from tests.cli.test_scaling_policies import POLICY
 from tests.scalers.loads import a_load
+from tests.scalers.test_adapter_rules import CONFIG
 from tests.web.desk import open_desk, waiting
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +115,9 @@ def settled(folder: Path, ports: dict[str, int]) -> None:
     load = a_load(4, 1, noise=0.01, weekly=False)
     rows = [f"{300 * index},{value:.3f}" for index, value in enumerate(load.tolist())]
     (folder / "load.csv").write_text("\n".join(["time,value", *rows]) + "\n")
+    (folder / "scaling").mkdir()
+    (folder / "scaling" / "web.yaml").write_text(POLICY)
+    (folder / "adapter-config.yaml").write_text(CONFIG)
     (folder / "token").write_text("a-token-of-the-reader\n")
     kube = {
         "apiVersion": "v1", "kind": "Config", "current-context": "none",
