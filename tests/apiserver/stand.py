@@ -121,6 +121,11 @@ class Stand:
             context.load_cert_chain(by.certificate(client), by.key(client))
         return context
 
+    def connections(self) -> list[Any]:
+        """Those that the server keeps."""
+        assert self.api._server is not None
+        return list(self.api._server.connections)
+
     async def get(
         self, path: str, *, user: str = HPA, groups: Sequence[str] = ("system:authenticated",),
         accept: str = "", tls: ssl.SSLContext | None = None, method: str = "GET",

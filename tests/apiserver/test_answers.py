@@ -170,6 +170,7 @@ async def test_of_many_pods_those_without_a_value_are_left_out(tmp_path: Path) -
         (f"{CUSTOM}/v1/namespaces/shop/pods/web-0/rps", 404, "NotFound"),
         (f"{CUSTOM}/v1beta2/namespaces/shop/rps", 404, "NotFound"),
         (f"{CUSTOM}/v1beta2/namespaces//pods/web-0/rps", 404, "NotFound"),
+        (f"{CUSTOM}/v1beta2/namespaces//nodes/node-1/load", 404, "NotFound"),
         ("/apis/metrics.k8s.io/v1beta1", 404, "NotFound"),
         ("/openapi/v2/more", 404, "NotFound"),
         ("/", 404, "NotFound"),
@@ -179,7 +180,8 @@ async def test_of_many_pods_those_without_a_value_are_left_out(tmp_path: Path) -
 )
 async def test_errors_are_statuses(tmp_path: Path, path: str, code: int, reason: str) -> None:
     """Whatever is not there or cannot be read is a metav1.Status of that code and reason."""
-    async with standing(tmp_path, external("m", 1), pod("web-0", "rps", 4)) as stand:
+    metrics = external("m", 1), pod("web-0", "rps", 4), of(NODE, "load", 1)
+    async with standing(tmp_path, *metrics) as stand:
         answered, status = await stand.get(path)
         assert (answered, status["code"], status["reason"]) == (code, code, reason)
         assert status["message"]

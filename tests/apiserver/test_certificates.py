@@ -48,11 +48,11 @@ async def test_connections_are_kept_while_nothing_changes(tmp_path: Path) -> Non
     async with standing(tmp_path, external("m", 1), clock=clock) as stand:
         tls = stand.tls()
         await stand.get(PATH, tls=tls)
-        before = set(stand.api._server.connections)  # type: ignore[union-attr]
+        before = stand.connections()
         clock.advance(TRUST_SECONDS)
         await stand.api.look()
         assert (await stand.get(PATH, tls=tls))[0] == 200
-        assert set(stand.api._server.connections) == before  # type: ignore[union-attr]
+        assert stand.connections() == before
 
 
 async def test_a_rotated_certificate_is_served_from_the_next_handshake(tmp_path: Path) -> None:

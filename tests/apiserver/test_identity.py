@@ -1,6 +1,8 @@
 """Who is believed: only an API server that proved itself, and only as it says it is configured."""
 
+import asyncio
 import json
+import socket
 import ssl
 from pathlib import Path
 
@@ -25,6 +27,50 @@ async def test_without_the_front_proxys_certificate_nobody_is_believed(tmp_path:
             assert (code, status["kind"], status["reason"]) == (401, "Status", "Unauthorized")
         code, status = await stand.get(PATH, user="")
         assert (code, "named no user" in status["message"]) == (401, True)
+        async with stand.session.get(
+            f"https://127.0.0.1:{stand.api.port}/apis", ssl=stand.tls(""),
+            server_hostname="healer-metrics.healer.svc",
+        ) as answer:  # fmt: skip
+            assert (answer.status, answer.headers["Connection"]) == (401, "close")
+
+
+async def test_a_connection_that_was_made_under_another_trust_is_not_believed(
+    tmp_path: Path,
+) -> None:
+    """A handshake that ends after the authority changed counts for nothing."""
+    async with standing(tmp_path, external("m", 1)) as stand:
+        tls = stand.tls()
+        assert (await stand.get(PATH, tls=tls))[0] == 200
+        other = Authority(tmp_path / "other").certificate("ca").read_text()
+        assert stand.api._tls.renew(authority=other)
+        code, status = await stand.get(PATH, tls=tls)
+        assert (code, "older than what is trusted now" in status["message"]) == (401, True)
+
+
+async def test_no_session_is_resumed(tmp_path: Path) -> None:
+    """Each connection proves itself anew: what was trusted once is not taken from a ticket."""
+
+    def twice() -> list[bool]:
+        reused, session = [], None
+        for _ in range(2):
+            plain = socket.create_connection(("127.0.0.1", stand.api.port), timeout=10)
+            with tls.wrap_socket(
+                plain, server_hostname="healer-metrics.healer.svc", session=session
+            ) as secure:
+                secure.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                while secure.recv(4096):
+                    pass
+                session = secure.session
+                reused.append(bool(secure.session_reused))
+        return reused
+
+    async with standing(tmp_path) as stand:
+        tls = stand.tls()
+        assert await asyncio.to_thread(twice) == [False, False]
+        # A session of TLS 1.2 could be resumed by its id, so there is none.
+        tls.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(ssl.SSLError):
+            await asyncio.to_thread(twice)
 
 
 async def test_a_certificate_of_another_authority_is_refused_in_the_handshake(
