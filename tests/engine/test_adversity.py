@@ -29,6 +29,7 @@ from healer.domain.target import Kind, TargetRef
 from healer.domain.verdict import Reason
 from healer.engine.worker import tick
 from healer.errors import Fenced, Throttled, TimedOut, Unauthorized, Unreachable
+from healer.ports import EpisodeFilter
 from healer.probes.registry import PROBES
 from healer.testing.builders import a_playbook
 from tests.engine.stage import Stage, a_stage
@@ -460,6 +461,9 @@ async def test_who_was_frozen_while_it_looked_looks_again(tmp_path: Path) -> Non
         await stage.pass_time(120)
         assert frozen
         assert stage.cluster.writes == []
+        (episode,) = await stage.store.episodes(EpisodeFilter())
+        kinds = [fact.kind for fact in await stage.facts(episode.id)]
+        assert FactKind.INTENT not in kinds, "begun on what it no longer knew"
 
 
 async def test_the_lease_is_made_to_outlive_the_step_before_it_begins(tmp_path: Path) -> None:
