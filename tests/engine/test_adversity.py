@@ -10,6 +10,7 @@ from healer.actions.registry import ACTIONS
 from healer.domain.episode import EpisodeState
 from healer.domain.facts import Approval
 from healer.domain.guard import RECURRENCE
+from healer.domain.journal import FactKind
 from healer.domain.outcome import Outcome, Result
 from healer.domain.pause import Pause
 from healer.domain.playbook import (
