@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from scalers.ports import Refused
+from scalers.ports import Reason, Refused
 
 
 @dataclass(slots=True)
@@ -43,7 +43,8 @@ def no_such_metric(group: str, metric: str, about: str) -> Answer:
     """404 for a metric that nobody publishes there."""
     return failure(
         404, "NotFound",
-        f"the metric {metric} is not published for {about}: no scaling policy names it",
+        f"the metric {metric} is not published for {about} ({Reason.UNKNOWN}: no scaling policy "
+        "names it)",
         group=group, kind=metric,
     )  # fmt: skip
 

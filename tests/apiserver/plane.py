@@ -64,6 +64,34 @@ class ScalingPlane(PlaneOnly):
         self._launch("kube-controller-manager", self._plane._controller_manager_argv())
 
 
+class Loop:
+    """An event loop of its own, for a server that outlives single tests."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Any) -> Any:
+        """The result of a coroutine."""
+        done: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return done.result(timeout=60)
+
+    def close(self) -> None:
+        """End it."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def begun(shelf: Shelf, kube: KubeMetricsApi) -> MetricsApi:
+    """The metrics API on a free port, with a certificate of its own."""
+    return await MetricsApi.start(
+        Listening(host=LOOPBACK, port=0), shelf, SystemClock(),
+        authentication=kube, reviewer=kube, api_services=kube,
+    )  # fmt: skip
+
+
 @dataclass
 class Town:
     """The plane, the running metrics API, and what it serves."""
@@ -73,6 +101,7 @@ class Town:
     metrics: MetricsApi
     shelf: Shelf
     kube: KubeMetricsApi
+    loop: Loop
     objects: Objects  #: of the component, as applied
 
     def text(self, path: str) -> str:
@@ -92,7 +121,13 @@ class Town:
         return (self.plane.logs / "kube-apiserver.log").read_text(errors="replace")
 
     def directly(
-        self, path: str, user: str, *, groups: Sequence[str] = (), certificate: str = "front-proxy"
+        self,
+        path: str,
+        user: str,
+        *,
+        groups: Sequence[str] = (),
+        certificate: str = "front-proxy",
+        port: int = 0,
     ) -> tuple[int, Any]:
         """Past the API server, checking the certificate as it does: by an APIService's caBundle."""
         service = self.api.get(f"{REGISTRATION}/{Listening().api_services[0]}")
@@ -101,8 +136,9 @@ class Town:
         if certificate:
             pki = self.plane.authority
             tls.load_cert_chain(pki.certificate(certificate), pki.key(certificate))
-        connection = http.client.HTTPSConnection(LOOPBACK, self.metrics.port, timeout=10)
-        plain = socket.create_connection((LOOPBACK, self.metrics.port), timeout=10)
+        port = port or self.metrics.port
+        connection = http.client.HTTPSConnection(LOOPBACK, port, timeout=10)
+        plain = socket.create_connection((LOOPBACK, port), timeout=10)
         connection.sock = tls.wrap_socket(plain, server_hostname=Listening().server_name)
         with contextlib.closing(connection):
             connection.putrequest("GET", path)
@@ -113,6 +149,15 @@ class Town:
             answer = connection.getresponse()
             text = answer.read()
         return answer.status, json.loads(text) if text.startswith(b"{") else text
+
+    @contextlib.contextmanager
+    def another(self) -> Iterator[MetricsApi]:
+        """A second replica beside the first."""
+        made: MetricsApi = self.loop.run(begun(self.shelf, self.kube))
+        try:
+            yield made
+        finally:
+            self.loop.run(made.stop())
 
     def available(self) -> bool:
         """Whether the aggregator finds all of our versions well."""
@@ -165,28 +210,8 @@ def account(plane: ScalingPlane, folder: Path) -> Path:
     return path
 
 
-class Loop:
-    """An event loop of its own, for a server that outlives single tests."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-
-    def run(self, work: Any) -> Any:
-        """The result of a coroutine."""
-        done: Future[Any] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        return done.result(timeout=60)
-
-    def close(self) -> None:
-        """End it."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
 @contextlib.contextmanager
-def town(folder: Path, **listening: Any) -> Iterator[Town]:
+def town(folder: Path) -> Iterator[Town]:
     """All of it, up and found available by the aggregator."""
     plane = ScalingPlane()
     plane.prepare()
@@ -196,21 +221,15 @@ def town(folder: Path, **listening: Any) -> Iterator[Town]:
         plane.start()
         stack.callback(plane.stop)
         shelf = Shelf()
-        clock = SystemClock()
         kubeconfig = account(plane, folder)
-        kube = loop.run(KubeMetricsApi.open(clock, kubeconfig=str(kubeconfig)))
+        kube = loop.run(KubeMetricsApi.open(SystemClock(), kubeconfig=str(kubeconfig)))
         stack.callback(lambda: loop.run(kube.close()))
-        metrics: MetricsApi = loop.run(
-            MetricsApi.start(
-                Listening(host=LOOPBACK, port=0, **listening), shelf, clock,
-                authentication=kube, reviewer=kube, api_services=kube,
-            )
-        )  # fmt: skip
+        metrics: MetricsApi = loop.run(begun(shelf, kube))
         stack.callback(lambda: loop.run(metrics.stop()))
         assert metrics.problems(), "it cannot be ready without rights and APIServices"
         objects = component(folder / "deploy", metrics.port)
         plane.apply(*objects)
-        made = Town(plane, Api(plane.kubeconfig), metrics, shelf, kube, objects)
+        made = Town(plane, Api(plane.kubeconfig), metrics, shelf, kube, loop, objects)
         until(made.available, "the APIServices to be available", timeout=60)
         until(made.routed, "the API server to pass requests on", timeout=60)
         yield made

@@ -1,5 +1,6 @@
 """What the HPA's clients read, over TLS with the front proxy's certificate."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -205,5 +206,13 @@ async def test_a_new_value_is_answered_at_once(tmp_path: Path) -> None:
         stand.shelf.metrics[0] = external("m", STALE)
         assert (await stand.get(f"{EXTERNAL}/m"))[0] == 404
         stand.shelf.metrics.clear()
-        assert "not published" in (await stand.get(f"{EXTERNAL}/m"))[1]["message"]
+        _, status = await stand.get(f"{EXTERNAL}/m")
+        assert "is not published for namespace shop (Unknown: " in status["message"]
         assert stand.api.answered == {("external", 200): 3, ("external", 404): 2}
+
+
+def test_the_page_explains_every_reason() -> None:
+    """docs/metrics-api.md has one line for each word with which a value is refused."""
+    page = (Path(__file__).parents[2] / "docs" / "metrics-api.md").read_text()
+    table = page.split("| reason |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [str(one) for one in Reason]

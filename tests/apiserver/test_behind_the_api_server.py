@@ -157,6 +157,16 @@ def test_reviews_are_asked_of_the_real_api_server(shop: Town) -> None:
     assert shop.directly("/readyz", "", certificate="")[0] == 200
 
 
+def test_two_replicas_are_both_trusted(shop: Town) -> None:
+    """A second replica adds its own authority beside the first, and the bundle checks both."""
+    first = shop.metrics.port
+    with shop.another() as second:
+        assert second.problems() == []
+        assert second.port != first
+        for port in (first, second.port):
+            assert shop.directly("/readyz", "", port=port)[0] == 200
+
+
 def test_the_api_server_has_nothing_to_complain_about(shop: Town) -> None:
     """Once registered, reading all of discovery and OpenAPI leaves no error in its log."""
     before = len(shop.log())
