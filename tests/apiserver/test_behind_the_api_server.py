@@ -103,6 +103,7 @@ def test_errors_reach_people_with_their_reason(shop: Town) -> None:
         shop.text(f"{EXTERNAL}/namespaces/shop/unheard-of")
 
 
+@pytest.mark.timeout(900)  # where nothing is built yet, the client is
 def test_the_go_clients_read_every_route(shop: Town, goclient: str) -> None:
     """What the HPA controller is built on decodes each list, and sees 404 as not found."""
     done = subprocess.run(
