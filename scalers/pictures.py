@@ -75,11 +75,7 @@ def _curves(axes: "Axes", found: Frontier) -> None:
     base = found.baseline
     axes.axvspan(0, base.outcome.pod_hours, color=_GREEN, alpha=0.05, linewidth=0)
     axes.axvline(base.outcome.pod_hours, color=_GREY, linestyle=":", linewidth=1)
-    _mark(axes, base, _RED, f"plain HPA at {base.target:.0%}", (18, 26))
-    if found.better is not None:
-        _mark(axes, found.better, _BLUE, f"recommended: {found.better.kind.words},\n"
-              f"target {found.better.target:.0%}", (30, 62))  # fmt: skip
-    hours = sorted(point.outcome.pod_hours for point in drawn)
+    hours = sorted(point.outcome.pod_hours for point in drawn if point.kind.name != CPU)
     axes.set_xlim(hours[0] * 0.97, min(hours[-1], 1.9 * base.outcome.pod_hours))
     seen = [p.outcome.violation_minutes for p in drawn if p.outcome.pod_hours >= hours[0]]
     axes.set_yscale("symlog", linthresh=10)
@@ -95,19 +91,24 @@ def _curves(axes: "Axes", found: Frontier) -> None:
         " from right to left;\nq90: the load stays below the forecast 9 times in 10; "
         "means and peaks are those of five minutes", loc="left", fontsize=11, color=_INK,
     )  # fmt: skip
-    axes.legend(frameon=False, loc="upper right", fontsize=9)
+    _mark(axes, base, _RED, f"plain HPA at {base.target:.0%}", 0.42)
+    if found.better is not None:
+        _mark(axes, found.better, _BLUE, f"recommended: {found.better.kind.words},\n"
+              f"target {found.better.target:.0%}", 0.16)  # fmt: skip
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
     _quiet(axes)
 
 
-def _mark(axes: "Axes", point: Point, colour: str, text: str, offset: tuple[int, int]) -> None:
+def _mark(axes: "Axes", point: Point, colour: str, text: str, height: float) -> None:
+    """A ring around a point, and its text beside the axes, where it hides nothing."""
     at = (point.outcome.pod_hours, point.outcome.violation_minutes)
     axes.plot(*at, marker="o", markersize=11, markerfacecolor="none", markeredgecolor=colour,
               markeredgewidth=2.2, zorder=5)  # fmt: skip
     axes.annotate(
-        f"{text}\n{at[1]:,.0f} min, {at[0]:,.0f} pod-hours", at, xytext=offset,
-        textcoords="offset points", fontsize=10, color=colour, fontweight="bold",
-        arrowprops={"arrowstyle": "-", "color": colour}, zorder=6,
-        ha="left" if offset[0] > 0 else "right",
+        f"{text}\n{at[1]:,.0f} min, {at[0]:,.0f} pod-hours", at,
+        xytext=(1.012, height), textcoords="axes fraction", va="center", annotation_clip=False,
+        fontsize=10, color=colour, fontweight="bold",
+        arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.4, "linewidth": 0.9}, zorder=6,
         bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5},
     )  # fmt: skip
 
