@@ -66,18 +66,25 @@ class Replayed:
 def loads(folder: Path | None) -> dict[str, Demand]:
     """Loads by name, from the CSV files of `folder` or generated."""
     if folder is None:
-        made = {}
-        for seed in range(4):
-            values = a_load(12, seed, noise=0.02 * (seed + 1))
-            times = 300.0 * np.arange(len(values))
-            fine = np.arange(0.0, times[-1], 60.0)  # a straight line from point to point
-            smooth = np.interp(fine, times, values)
-            made[f"made-{seed}"] = demand(list(zip(fine.tolist(), smooth.tolist(), strict=True)))
-        return made
+        return {f"made-{seed}": _made(seed) for seed in range(4)}
     out = {path.stem: read_csv(path) for path in sorted(folder.glob("*.csv"))}
     if not out:
         raise SystemExit(f"{folder}: no *.csv; name a folder of files with columns ts,value")
     return out
+
+
+def _made(seed: int) -> Demand:
+    """A service that opens and closes at fixed hours and has a job each hour, minute by minute.
+
+    Jumps of this kind are what plain HPAs miss and what can be foreseen; bursts are neither.
+    """
+    values = a_load(12, seed, noise=0.02 * (seed + 1), weekly=False)
+    minutes = np.arange(5 * (len(values) - 1))
+    smooth = np.interp(minutes, 5 * np.arange(len(values)), values)
+    of_day, of_hour = minutes % 1440, (minutes + 7 * seed) % 60
+    opened = (of_day >= 420 + 30 * seed) & (of_day < 1080)
+    load = smooth * (1.0 + 1.2 * opened) + 60.0 * (of_hour < 10)
+    return demand(list(zip((60.0 * minutes).tolist(), load.tolist(), strict=True)))
 
 
 def replay(name: str, load: Demand) -> Replayed:
