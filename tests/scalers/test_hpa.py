@@ -99,3 +99,11 @@ def test_it_never_leaves_its_bounds_nor_shrinks_blind(
         if value is None:
             assert after == current
         current = after
+
+
+def test_without_behaviour_four_or_double_is_the_most() -> None:
+    """An object without `spec.behavior` goes from one to four, where the defaults go to five."""
+    reading = [Reading(1000.0, 10.0)]
+    assert Hpa(1, 100, written=False).sync(0.0, 1, reading) == 4
+    assert Hpa(1, 100, written=False).sync(0.0, 3, reading) == 6
+    assert Hpa(1, 100).sync(0.0, 1, reading) == 5

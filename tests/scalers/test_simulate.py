@@ -221,3 +221,17 @@ def test_cpu_cannot_show_more_load_than_pods_can_serve() -> None:
     total, cpu = done.outcomes
     assert cpu.violation_minutes > 2 * total.violation_minutes
     assert done.pods[-1].tolist() == [40, 40]
+
+
+def test_a_lane_with_defaults_is_an_autoscaler_for_hours() -> None:
+    """Over a thousand syncs of a load that jumps, windows and paces are those of Hpa."""
+    dice = np.random.default_rng(7)
+    load = np.repeat(dice.uniform(20.0, 500.0, 60), 20) * dice.uniform(0.8, 1.2, 1200)
+    load[dice.random(1200) < 0.05] = np.nan
+    hpa, lanes = Hpa(2, 40), Lanes(2, 40, [10.0])
+    current = np.array([2])
+    for tick, value in enumerate(load.tolist()):
+        reading = Reading(None if np.isnan(value) else value, 10.0)
+        wanted = hpa.sync(SYNC_SECONDS * tick, int(current[0]), [reading])
+        current = lanes.sync(current, np.array([value]))
+        assert current.tolist() == [wanted], tick
