@@ -21,7 +21,7 @@ from healer.engine.evidence import capture
 from healer.engine.lease import Lease, cover
 from healer.engine.resting import planned_facts, text_of
 from healer.engine.world import World
-from healer.errors import HealerError, Refused, TemporaryError
+from healer.errors import HealerError, Refused
 from healer.expressions import Expression
 from healer.planning import ConditionVariables
 from healer.ports import BudgetShort, Change, Claim, LockTaken
@@ -51,7 +51,8 @@ async def act(world: World, go: Go, look: int) -> Claim:
         return await no_effect(world, claim, run, step, error)
     lease = cover(world, step, go.began)
     if lapsed := lease.lapsed(world.clock):
-        return await no_effect(world, claim, run, step, TemporaryError(lapsed))
+        # Nothing was tried, so no attempt is used up: look again at once.
+        return await _stand_back(world, claim, run, Reason.BLIND, lapsed, world.clock.now())
     try:
         with world.crowd.place(go.rooms if not world.options.dry_run else (), look):
             claim, run = await _intend(world, go, step, before, lease)
