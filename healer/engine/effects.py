@@ -17,6 +17,7 @@ from healer.domain.plan import PlannedStep, idempotency_key
 from healer.domain.run import Phase, Run, StepRecord
 from healer.domain.verdict import Reason
 from healer.engine import telling
+from healer.engine.first_write import FirstWrite
 from healer.engine.lease import Lease
 from healer.engine.world import World
 from healer.errors import Conflict, HealerError, NotFound, Refused, TemporaryError, TimedOut
@@ -94,7 +95,11 @@ async def effect(
         if again:
             raise late
         return await no_effect(world, claim, run, step, late)
-    context = replace(context_of(world, run, step, record.intent_at), key=record.key)
+    context = replace(
+        context_of(world, run, step, record.intent_at),
+        key=record.key,
+        cluster=FirstWrite(world.cluster, lease, world.clock),
+    )
     world.crash.reach("before:effect")
     try:
         async with asyncio.timeout(step.timeout_seconds):

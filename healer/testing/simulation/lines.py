@@ -87,8 +87,9 @@ class Line:
         if self.cut_since is not None:
             await self._lost(what)
         if roll >= trouble.any:
-            await asyncio.sleep(0)  # noqa: TID251 - the others may be faster
-            self.process.check()
+            if what not in _CHANGES:  # what is sent is sent, also by a process that is frozen now
+                await asyncio.sleep(0)  # noqa: TID251 - the others may be faster
+                self.process.check()
             done = await work()
             self.process.check()
             return done
@@ -106,7 +107,8 @@ class Line:
         roll -= trouble.freeze
         if roll < trouble.slow:
             self._happens("slow")
-            await self._wait(self.dice.random() * trouble.slow_seconds)
+            if what not in _CHANGES:
+                await self._wait(self.dice.random() * trouble.slow_seconds)
             done = await work()
             await self._wait(self.dice.random() * trouble.slow_seconds)
             self.process.check()
