@@ -143,6 +143,94 @@ def prometheus_adapter(
     click.echo(text, nl=False)
 
 
+@bring.command("kube-metrics-adapter")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--namespace", help="Of HPAs that name none.")
+@click.option("--metric", help="Which metric, when several of an HPA can be taken over.")
+@click.option(
+    "--capacity", type=click.FloatRange(min=0, min_open=True),
+    help="Demand one replica carries.  [default: the HPA's AverageValue, else learned]",
+)  # fmt: skip
+def kube_metrics_adapter(
+    file: Path, namespace: str | None, metric: str | None, capacity: float | None
+) -> None:
+    """Write the HPAs of FILE with kube-metrics-adapter's annotations as scaling policies.
+
+    They are printed; they are in mode shadow, so nothing is served before you promote them. Delete
+    the annotated HPA when you apply the new one: two scalers on one workload fight.
+    """
+    import yaml
+
+    from healer.playbook_yaml.faults import PlaybookSetError
+    from healer.playbook_yaml.yaml_text import decode, read
+    from healer.scaling_yaml import parse_policies
+    from scalers.hpa_annotations import imported, objects
+
+    try:
+        text = decode(file.read_bytes(), str(file))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}); name a file") from error
+    made: list[str] = []
+    seen = 0
+    for part in _documents(text):
+        document = read(part, str(file))
+        if document.faults:
+            raise PlaybookSetError(document.faults)
+        for at, hpa in objects(document.value):
+            seen += 1
+            try:
+                found = imported(hpa, namespace)
+            except ValueError as error:
+                raise ConfigError(f"{file}:{document.mark(at)[0]}: {error}") from error
+            for one in found.told:
+                line = document.mark((*at, *one.place), key=True)[0]
+                what = ".".join(str(step) for step in one.place)
+                click.echo(
+                    f"{file}:{line}: {plain(what)} is left out: {plain(one.because)}", err=True
+                )
+            able = [one for one in found.candidates if metric in {None, one.metric}]
+            if len(able) != 1:
+                known = ", ".join(one.metric for one in found.candidates) or "none"
+                click.echo(
+                    f"{file}:{document.mark(at)[0]}: {plain(found.name)} is left out: {len(able)} "
+                    "of its metrics fit, and a workload has one policy; choose with --metric "
+                    f"(can be taken over: {plain(known)})", err=True,
+                )  # fmt: skip
+                continue
+            carried = capacity or able[0].capacity
+            policy = _policy(
+                found.workload, able[0].metric, able[0].query, (found.minimum, found.maximum),
+                carried,
+            )  # fmt: skip
+            policy["spec"]["workload"]["apiVersion"] = found.workload.api_version
+            if capacity is None and carried is not None:
+                # The HPA's target is what it plans with: all of it, so that the target stays.
+                policy["spec"]["utilisation"] = "100%"
+            made.append(yaml.safe_dump(policy, sort_keys=False, width=1000))
+    if not made:
+        raise ConfigError(
+            f"{file}: none of {seen} HorizontalPodAutoscalers could be taken over; give HPAs with "
+            "a query of the Prometheus collector in their annotations"
+        )
+    parse_policies((f"policy {n} made of {file}", one.encode()) for n, one in enumerate(made, 1))
+    click.echo("# Is each query the total of its workload? Look before use.")
+    click.echo("---\n".join(made), nl=False)
+
+
+def _documents(text: str) -> list[str]:
+    """The documents of a file, each on the lines it has there."""
+    parts: list[list[str]] = [[]]
+    lines = text.splitlines()
+    for index, line in enumerate(lines):
+        if line.rstrip() == "---":
+            parts.append([""] * (index + 1))
+        else:
+            parts[-1].append(line)
+    return ["\n".join(part) + "\n" for part in parts if any(
+        line.strip() and not line.lstrip().startswith("#") for line in part
+    )]  # fmt: skip
+
+
 def _workload(text: str) -> "Workload":
     from scalers.policy import Workload
 

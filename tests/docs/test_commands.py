@@ -33,6 +33,7 @@ from healer.store.sqlite import SqliteStore
 from tests.bed.builds import kube_program
 from tests.bed.cluster import Cluster
 from tests.bed.ports import free_port
+from tests.cli.test_scaling_import import HPA
 from tests.cli.test_scaling_policies import POLICY
 from tests.scalers.loads import a_load
 from tests.scalers.test_adapter_rules import CONFIG
@@ -118,6 +119,7 @@ def settled(folder: Path, ports: dict[str, int]) -> None:
     (folder / "scaling").mkdir()
     (folder / "scaling" / "web.yaml").write_text(POLICY)
     (folder / "adapter-config.yaml").write_text(CONFIG)
+    (folder / "annotated-hpa.yaml").write_text(HPA)
     (folder / "token").write_text("a-token-of-the-reader\n")
     kube = {
         "apiVersion": "v1", "kind": "Config", "current-context": "none",
