@@ -27,6 +27,8 @@ _DAY = 86400.0
 _PODS_AT_P99 = 30.0
 #: Days without which nothing can be forecast.
 _LEAST_DAYS = 2.0
+#: What skill is measured against, for people.
+_YARDSTICKS = {"seasonal_naive_day": "yesterday's load", "naive": "the last value"}
 
 
 @click.group()
@@ -148,6 +150,7 @@ def forecast(
     html: Path | None, hours: float, judge_days: float, output: str,
 ) -> None:  # fmt: skip
     """Forecast a load, and say how often such forecasts were right on its own last days."""
+    from scalers.forecast.ladder import next_rung
     from scalers.simulate.foresight import coverage, foresee
 
     with _progress("reading and forecasting") as told:
@@ -157,14 +160,15 @@ def forecast(
         steps = max(1, math.ceil(hours * 3600 / series.step))
         seen = foresee(series, load.end - judge_days * _DAY, steps, told=told)
     if seen.last is None:
-        raise ConfigError(f"{name}: too little history to learn from; give at least two days")
+        raise ConfigError(f"{name}: too little history to learn from; give more than a day")
     covered = coverage(series, seen)
     last = seen.last
     said = [
         f"Judged on the last {judge_days:g} days, up to an hour ahead: "
         + ", ".join(f"q{100 * q:.0f} held {share:.1%}" for q, share in covered.items()),
-        f"Skill against yesterday's load: {last.skill:+.0%}"
+        f"Skill against {_YARDSTICKS.get(last.yardstick, last.yardstick)}: {last.skill:+.0%}"
         + (" (degraded: it would not be served)" if last.degraded else ""),
+        f"Rung: {last.rung} ({next_rung(len(series), series.day)})",
         "Made by: " + ", ".join(f"{m} {w:.0%}" for m, w in sorted(
             last.members.items(), key=lambda pair: -pair[1])),
     ]  # fmt: skip
@@ -183,6 +187,7 @@ def forecast(
               columns, rows)  # fmt: skip
     value = {
         "at": last.at, "step": last.step, "skill": last.skill, "degraded": last.degraded,
+        "rung": last.rung.value, "yardstick": last.yardstick,
         "members": dict(last.members), "coverage": {str(q): c for q, c in covered.items()},
         "quantiles": {str(q): list(path) for q, path in last.quantiles.items()},
     }  # fmt: skip

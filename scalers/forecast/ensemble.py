@@ -6,13 +6,15 @@ the quantiles (split conformal: Vovk et al., Algorithmic Learning in a Random Wo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scalers.forecast.buckets import edges
 from scalers.forecast.contract import Forecaster, Parameters
-from scalers.forecast.pool import POOL, YARDSTICK, able
+from scalers.forecast.ladder import NEEDS_DAYS, Rung, rung_of, too_short
+from scalers.forecast.pool import EVERY, YARDSTICK, able, suited, yardstick
+from scalers.forecast.seasons import seasons
 from scalers.series import Flags, Floats, Series
 
 #: How far back the backtest looks, days.
@@ -32,8 +34,10 @@ LEVELS = np.array(
 )  # fmt: skip
 #: A new set of members replaces the old one at once only if it is this much better.
 _BETTER = 0.95
-#: Backtest origins without which nothing is served: six hours of them.
-_FEWEST_ORIGINS = 12
+#: Below two days the backtest begins so many days in: the models of that rung need no more.
+_YOUNG_BEGIN_DAYS = 0.25
+#: Residuals of a series below two days are widened so: what one day shows, the next exceeds.
+_YOUNG_WIDER = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +48,11 @@ class Learned:
     weights: tuple[Mapping[str, float], ...]  #: by bucket
     residuals: tuple[tuple[float, ...], ...]  #: by bucket: value - forecast, at LEVELS
     losses: tuple[Mapping[str, float], ...]  #: by bucket and model; `OURS` is the ensemble
-    skill: float  #: 1 - loss / loss of the seasonal naive (day), up to an hour ahead
+    skill: float  #: 1 - loss / loss of the yardstick, up to an hour ahead
     fitted_at: float  #: Unix seconds, the last point known
     steps: int
+    rung: Rung = Rung.DAY
+    yardstick: str = YARDSTICK  #: yesterday's load; the last value where days do not repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +73,25 @@ def learn(
     steps: int,
     quantile: float,
     *,
-    pool: Sequence[Forecaster] = POOL,
+    extra: Sequence[Forecaster] = (),
     before: Learned | None = None,
 ) -> Learned:
     """Backtest the pool on the last days of `series`, choose, and fit the chosen ones on all of it.
 
-    Raises TooShortError when fewer than six hours could be judged: then only reactive scaling is
-    honest. Costs some hundred milliseconds; meant for a worker process.
+    `extra` are more models of the day's season. Raises TooShortError with less than a day: then
+    only reactive scaling is honest. Costs some hundred milliseconds; meant for a worker process.
     """
     day, values = series.day, series.for_models()
     length = len(values)
+    if length < round(NEEDS_DAYS[Rung.TREND] * day):
+        raise TooShortError(too_short(length, day))
+    found = seasons(series)
+    young = length < round(NEEDS_DAYS[Rung.DAY] * day)
     begin = length - min(round(BACKTEST_DAYS * day), length // 2)
+    if young:
+        begin = round(_YOUNG_BEGIN_DAYS * day)
     origins = range(begin, length - 1, max(1, round(ORIGIN_SECONDS / series.step)))
-    models = able(begin, day, tuple(pool))
-    if len(origins) < _FEWEST_ORIGINS or not any(model.name == YARDSTICK for model in models):
-        raise TooShortError(f"{length / day:.1f} days of history; forecasts begin at two days")
+    models = able(begin, day, (*suited(found), *(extra if found.day.shown else ())))
     actual, known = _targets(values, series.taught, origins, steps)
     paths = {}
     for model in models:
@@ -97,17 +107,22 @@ def learn(
                 actual[:, columns], known[:, columns], quantile, old,
             )
         )  # fmt: skip
+    if young:
+        ranked = _widened(ranked, edges(steps, day))
     used = {name for bucket in ranked for name in bucket.weights}
     near = ranked[: len(edges(min(steps, day // 24), day))]
-    ours, yardstick = (sum(bucket.losses[name] for bucket in near) for name in (OURS, YARDSTICK))
+    measure = yardstick(found)
+    ours, theirs = (sum(bucket.losses[name] for bucket in near) for name in (OURS, measure))
     return Learned(
         {model.name: model.fit(values, day) for model in models if model.name in used},
         tuple(bucket.weights for bucket in ranked),
         tuple(bucket.residuals for bucket in ranked),
         tuple(bucket.losses for bucket in ranked),
-        1.0 - ours / yardstick if yardstick > 0 else 0.0,
+        1.0 - ours / theirs if theirs > 0 else 0.0,
         series.end,
         steps,
+        rung_of(found),
+        measure,
     )
 
 
@@ -116,16 +131,19 @@ def predict(
     series: Series,
     origins: Sequence[int] | None = None,
     *,
-    pool: Sequence[Forecaster] = POOL,
+    extra: Sequence[Forecaster] = (),
 ) -> Floats:
-    """The central forecast from each origin (default: from the end), shape (origins, steps)."""
+    """The central forecast from each origin (default: from the end), shape (origins, steps).
+
+    `extra` as in `learn`.
+    """
     day, values = series.day, series.for_models()
     origins = [len(values)] if origins is None else origins
     paths = {
         model.name: np.maximum(
             model.predict(learned.parameters[model.name], values, origins, learned.steps, day), 0.0
         )
-        for model in pool
+        for model in (*EVERY, *extra)
         if model.name in learned.parameters
     }
     out = np.empty((len(origins), learned.steps))
@@ -174,6 +192,23 @@ def _rank(
     cells = rest[known]
     table = np.quantile(cells, LEVELS) if cells.size else np.zeros(len(LEVELS))
     return _Bucket(dict(chosen), tuple(table.tolist()), {**losses, OURS: ours})
+
+
+def _widened(ranked: Sequence[_Bucket], reach: Sequence[tuple[int, int]]) -> list[_Bucket]:
+    """The buckets with residuals as far from zero as a short history cannot show them.
+
+    They are stretched, and those of a farther bucket are at least the nearer one's times the root
+    of how much farther it reaches, as of a random walk.
+    """
+    out: list[_Bucket] = []
+    before, before_last = np.zeros(len(LEVELS)), 1
+    for bucket, (_, last) in zip(ranked, reach, strict=True):
+        far = before * np.sqrt(last / before_last)
+        own = np.asarray(bucket.residuals) * _YOUNG_WIDER
+        wide = np.where(LEVELS < 0.5, np.minimum(own, far), np.maximum(own, far))
+        out.append(replace(bucket, residuals=tuple(wide.tolist())))
+        before, before_last = wide, last
+    return out
 
 
 def _loss(residual: Floats, known: Flags, quantile: float) -> float:

@@ -18,10 +18,11 @@ _RESIDUAL_POINTS = 3
 class MedianProfile:
     """Median of the last seven days by time of day, with an autoregressive residual.
 
-    From eight days on, half of it is the same day of last week.
+    From eight days on, half of it is the same day of last week, unless `weekly` is off.
     """
 
     name: str = "profile"
+    weekly: bool = True
 
     def needs(self, day: int) -> int:
         """Two days."""
@@ -49,7 +50,7 @@ class MedianProfile:
             usual = np.median(window, axis=0)
             shift = float((window[-1] - usual)[-_RESIDUAL_POINTS:].mean())
             path = usual[phase]
-            if origin >= 8 * day:
+            if self.weekly and origin >= 8 * day:
                 last_week = values[season_back([origin], steps, 7 * day)[0]]
                 path = 0.5 * (path + last_week)
             out[row] = path + shift * fading

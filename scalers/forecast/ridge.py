@@ -27,26 +27,27 @@ class RidgeDirect:
     """
 
     name: str = "ridge"
+    season: int = 7  #: the longest season it knows of, in days; 0: lags alone, 1: the day's
 
     def needs(self, day: int) -> int:
-        """Three days."""
-        return 3 * day
+        """Three days; half a day of lags alone."""
+        return 3 * day if self.season else max(day // 2, 4 * _LAGS)
 
     def fit(self, values: Floats, day: int) -> Parameters:
         """Coefficients for each horizon, on standardised values."""
         centre, spread = float(values.mean()), float(values.std()) + 1e-12
         scaled = (values - centre) / spread
-        weekly = len(values) >= 9 * day
+        weekly = self.season == 7 and len(values) >= 9 * day
         learned: dict[str, float | list[float]] = {
             "centre": centre, "spread": spread, "weekly": float(weekly),
         }  # fmt: skip
-        first = (8 if weekly else 2) * day
+        first = (8 if weekly else 2) * day if self.season else _LAGS
         for ahead in _horizons(day):
             origins = np.arange(first, len(values) - ahead + 1)
             origins = origins[:: max(1, len(origins) // _ROWS)]
             if len(origins) < 2 * _LAGS:
                 continue
-            rows = _features(scaled, origins, ahead, day, weekly=weekly)
+            rows = self._features(scaled, origins, ahead, day, weekly=weekly)
             square = rows.T @ rows + _PENALTY * np.eye(rows.shape[1])
             solved = np.linalg.solve(square, rows.T @ scaled[origins + ahead - 1])
             learned[str(ahead)] = solved.tolist()
@@ -64,7 +65,7 @@ class RidgeDirect:
         if not horizons:
             return np.repeat(values[at - 1][:, None], steps, axis=1)
         known = [
-            _features(scaled, at, ahead, day, weekly=weekly) @ np.asarray(learned[str(ahead)])
+            self._features(scaled, at, ahead, day, weekly=weekly) @ np.asarray(learned[str(ahead)])
             for ahead in horizons
         ]
         columns = np.asarray(known).T
@@ -72,31 +73,34 @@ class RidgeDirect:
         out = np.stack([np.interp(ahead, horizons, row) for row in columns])
         return np.asarray(out * spread + centre, dtype=np.float64)
 
+    def _features(
+        self,
+        scaled: Floats,
+        origins: "np.ndarray[tuple[int], np.dtype[np.int64]]",
+        ahead: int,
+        day: int,
+        *,
+        weekly: bool,
+    ) -> Floats:
+        """One row an origin; the target is point `origin + ahead - 1`."""
+        target = origins + ahead - 1
+        lags = [scaled[origins - lag] for lag in range(1, _LAGS + 1)]
+        if not self.season:
+            return np.stack([np.ones(len(origins)), *lags], axis=1)
+        columns = [np.ones(len(origins))]
+        for wave in range(1, _DAILY_WAVES + 1):
+            angle = 2 * np.pi * wave * target / day
+            columns += [np.sin(angle), np.cos(angle)]
+        if weekly:
+            for wave in range(1, _WEEKLY_WAVES + 1):
+                angle = 2 * np.pi * wave * target / (7 * day)
+                columns += [np.sin(angle), np.cos(angle)]
+        columns += lags
+        columns += [scaled[target - day * ((ahead - 1) // day + 1)], scaled[origins - 1 - day]]
+        if weekly:
+            columns.append(scaled[target - 7 * day * ((ahead - 1) // (7 * day) + 1)])
+        return np.stack(columns, axis=1)
+
 
 def _horizons(day: int) -> list[int]:
     return sorted({max(1, round(ahead * day / 288)) for ahead in HORIZONS})
-
-
-def _features(
-    scaled: Floats,
-    origins: "np.ndarray[tuple[int], np.dtype[np.int64]]",
-    ahead: int,
-    day: int,
-    *,
-    weekly: bool,
-) -> Floats:
-    """One row an origin; the target is point `origin + ahead - 1`."""
-    target = origins + ahead - 1
-    columns = [np.ones(len(origins))]
-    for wave in range(1, _DAILY_WAVES + 1):
-        angle = 2 * np.pi * wave * target / day
-        columns += [np.sin(angle), np.cos(angle)]
-    if weekly:
-        for wave in range(1, _WEEKLY_WAVES + 1):
-            angle = 2 * np.pi * wave * target / (7 * day)
-            columns += [np.sin(angle), np.cos(angle)]
-    columns += [scaled[origins - lag] for lag in range(1, _LAGS + 1)]
-    columns += [scaled[target - day * ((ahead - 1) // day + 1)], scaled[origins - 1 - day]]
-    if weekly:
-        columns.append(scaled[target - 7 * day * ((ahead - 1) // (7 * day) + 1)])
-    return np.stack(columns, axis=1)

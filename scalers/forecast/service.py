@@ -10,6 +10,8 @@ import numpy as np
 from scalers.forecast.buckets import column_bucket, edges
 from scalers.forecast.calibration import Calibration
 from scalers.forecast.ensemble import Learned, TooShortError, learn, predict
+from scalers.forecast.ladder import Rung
+from scalers.forecast.pool import YARDSTICK
 from scalers.series import Floats, Series
 
 #: How long a choice of models and their fits are used. Seconds.
@@ -28,11 +30,13 @@ class Forecast:
     step: float  #: seconds
     quantiles: Mapping[float, tuple[float, ...]]  #: never negative, never below a lower quantile
     members: Mapping[str, float]  #: models and weights an hour ahead
-    skill: float  #: against the seasonal naive (day); below `LEAST_SKILL` it is not to be served
+    skill: float  #: against the yardstick; below `LEAST_SKILL` it is not to be served
+    rung: Rung = Rung.DAY  #: what it could be made of: the age of the series and its seasons
+    yardstick: str = YARDSTICK  #: yesterday's load; the last value where days do not repeat
 
     @property
     def degraded(self) -> bool:
-        """Whether it is clearly worse than yesterday's load."""
+        """Whether it is clearly worse than its yardstick."""
         return self.skill < LEAST_SKILL
 
     def highest(self, quantile: float, seconds: float) -> float:
@@ -88,7 +92,7 @@ class SeriesForecaster:
         hour = edges(min(self.steps, series.day // 24), series.day)
         return Forecast(
             series.end, series.step, quantiles, self.learned.weights[len(hour) - 1],
-            self.learned.skill,
+            self.learned.skill, self.learned.rung, self.learned.yardstick,
         )  # fmt: skip
 
     def _quantiles(

@@ -64,6 +64,7 @@ def test_forecast_tells_coverage_and_draws(csv: Path, tmp_path: Path) -> None:
     """Quantiles ahead, how often they held, who made them; and a picture."""
     png = tmp_path / "f.png"
     done = typed("forecast", csv, "--hours", "2", "--judge-days", "0.3", "--png", png)
+    assert "Rung: day (" in done.output
     assert done.exit_code == 0, done.output
     assert "q90 held" in done.output
     assert "Made by" in done.output

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalers.forecast.calibration import Calibration
-from scalers.forecast.ensemble import LEVELS, OURS, TooShortError, combine, learn, pinball, predict
+from scalers.forecast.ensemble import LEVELS, OURS, combine, learn, pinball, predict
 from scalers.forecast.pool import YARDSTICK
 from scalers.forecast.service import QUANTILES, REFIT_SECONDS, SeriesForecaster
 from tests.scalers.loads import DAY, a_load, as_series
@@ -18,13 +18,6 @@ def test_the_weighted_median_is_between_its_members() -> None:
     assert combine(paths, {"a": 0.2, "b": 0.2, "c": 0.6})[0] == 9.0
     assert combine(paths, {"a": 0.3, "b": 0.4, "c": 0.3})[0] == 2.0
     assert combine(paths, {"a": 0.5, "b": 0.5})[0] == 1.5
-
-
-def test_short_history_is_refused() -> None:
-    """Before two days nothing is forecast: only reactive scaling is honest."""
-    with pytest.raises(TooShortError, match=r"1\.0 days"):
-        learn(as_series(a_load(1)), 12, 0.9)
-    assert learn(as_series(a_load(3)), 12, 0.9).skill > -1.0
 
 
 def test_the_chosen_are_the_best_of_the_backtest() -> None:

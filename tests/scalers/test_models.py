@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from scalers.forecast.contract import Forecaster
-from scalers.forecast.pool import POOL
+from scalers.forecast.pool import EVERY, POOL
 from tests.scalers.loads import DAY, a_load
 
-MODELS = pytest.mark.parametrize("model", POOL, ids=lambda model: model.name)
+MODELS = pytest.mark.parametrize("model", EVERY, ids=lambda model: model.name)
 
 
 @MODELS
