@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scalers.forecast.contract import Parameters, number
+from scalers.forecast.simple import season_back
 from scalers.series import Floats
 
 #: Factors of smoothing that a fit tries.
@@ -101,13 +102,15 @@ class Usual:
     """The median of the last seven days, and what the load is away from it just now, which fades.
 
     What `profile` is where days repeat: far ahead the usual level is the best that can be said.
+    With `weekly`, half of it is the same day of last week, as there.
     """
 
     name: str = "usual"
+    weekly: bool = False
 
     def needs(self, day: int) -> int:
-        """Two days: the median of less is that of one night."""
-        return 2 * day
+        """Two days: the median of less is that of one night. With a week in it, eight."""
+        return 8 * day if self.weekly else 2 * day
 
     def fit(self, values: Floats, day: int) -> Parameters:
         """How fast a distance fades: its lag-one autocorrelation, below one."""
@@ -125,7 +128,10 @@ class Usual:
         out = np.empty((len(origins), steps))
         for row, origin in enumerate(origins):
             usual = float(np.median(values[max(0, origin - _USUAL_DAYS * day) : origin]))
-            out[row] = usual + (values[origin - 1] - usual) * fading
+            path = np.full(steps, usual)
+            if self.weekly:
+                path = 0.5 * (path + values[season_back([origin], steps, 7 * day)[0]])
+            out[row] = path + (values[origin - 1] - usual) * fading
         return out
 
 

@@ -42,10 +42,13 @@ _PLAIN: tuple[Forecaster, ...] = (
     RidgeDirect("ridge_lags", season=0),
 )
 
+#: Of the week, where days do not repeat.
+_WEEK_ONLY: tuple[Forecaster, ...] = (Usual("usual_week", weekly=True),)
+
 #: Every model that a load with both seasons is forecast by.
 POOL: tuple[Forecaster, ...] = (_NAIVE, _DAY_NAIVE, *_WEEKLY, *_DAILY[:1], *_BOTH, *_DAILY[1:])
 #: Every model there is.
-EVERY: tuple[Forecaster, ...] = (*POOL, *_DAY_ONLY, *_PLAIN)
+EVERY: tuple[Forecaster, ...] = (*POOL, *_DAY_ONLY, *_WEEK_ONLY, *_PLAIN)
 
 
 def suited(found: Seasons) -> tuple[Forecaster, ...]:
@@ -55,7 +58,7 @@ def suited(found: Seasons) -> tuple[Forecaster, ...]:
     second cycle with the first, and hears only those models that win it.
     """
     if not found.day.shown:
-        weekly = () if found.week.absent else _WEEKLY
+        weekly = () if found.week.absent else (*_WEEKLY, *_WEEK_ONLY)
         return (_NAIVE, *weekly, *_PLAIN)
     if found.week.absent:
         return (_NAIVE, _DAY_NAIVE, *_DAILY, *_DAY_ONLY)
