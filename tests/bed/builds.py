@@ -102,6 +102,11 @@ def app() -> Artefact:
     return go_artefact("app", OWN, Program("app"))
 
 
+def limited() -> Artefact:
+    """The service of which each instance carries a known load."""
+    return go_artefact("limited", OWN, Program("limited"))
+
+
 ARTEFACTS: dict[str, Callable[[], Artefact]] = {
     "kube": kube,
     "containerd": containerd,
@@ -113,6 +118,7 @@ ARTEFACTS: dict[str, Callable[[], Artefact]] = {
     "kind": kind,
     "pause": pause,
     "app": app,
+    "limited": limited,
 }
 
 _BINARIES: dict[str, Callable[[], Artefact]] = {
@@ -129,6 +135,7 @@ _BINARIES: dict[str, Callable[[], Artefact]] = {
     "kind": kind,
     "pause": pause,
     "app": app,
+    "limited": limited,
 }
 
 

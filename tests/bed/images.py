@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.bed.builds import app, binary, pause
+from tests.bed.builds import app, binary, limited, pause
 from tests.bed.cache import Artefact
 
 UID = 65532
@@ -198,6 +198,11 @@ def pause_archive() -> Path:
 def app_archive() -> Path:
     """The archive of the service to break: localhost/app:1."""
     return _binary_archive("app", app())
+
+
+def limited_archive() -> Path:
+    """The archive of the service of known capacity: localhost/limited:1."""
+    return _binary_archive("limited", limited())
 
 
 def _binary_archive(name: str, program: Artefact) -> Path:

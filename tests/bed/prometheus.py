@@ -37,6 +37,7 @@ class Scrape:
     #: The kubelets' cAdvisor, where nodes are real.
     containers: bool = True
     extra: Sequence[Mapping[str, Any]] = ()
+    retention: str = "1d"
 
 
 class Prometheus:
@@ -70,7 +71,7 @@ class Prometheus:
                 f"--web.listen-address={listen}:{self._port}",
                 "--web.enable-lifecycle",
                 "--web.enable-remote-write-receiver",
-                "--storage.tsdb.retention.time=1d",
+                f"--storage.tsdb.retention.time={self.scrape.retention}",
             ],
         )
         host, port = self._cluster.expose(self._port)

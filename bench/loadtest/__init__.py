@@ -1,0 +1,1 @@
+"""One day's load on two services that differ only in whether predictions are served."""

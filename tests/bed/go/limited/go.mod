@@ -1,0 +1,3 @@
+module healer.dev/tests/bed/limited
+
+go 1.24
