@@ -16,15 +16,18 @@ import pytest
 
 from tests.bed.api import ready
 from tests.bed.cluster import Cluster
+from tests.bed.errors import BedError
 from tests.bed.exporter import StateMetrics
 from tests.bed.service import Service, poke
 from tests.bed.waiting import until
 from tests.demo.stack import ROOT, Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
 DEMO = ROOT / "tests" / "demo"
 Starter = Callable[..., Stack]
+#: A slow machine's kubelet alone may take a minute to tell of a crash loop. Seconds.
+PATIENCE = 200
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +49,12 @@ def stack(surroundings: Stack) -> Iterator[Starter]:
 
     def start(environment: dict[str, str] | None = None) -> Stack:
         # What the last test broke must have ended everywhere, or this healer would hear of it.
+        # An empty answer means nothing before Prometheus has seen the cluster once.
+        until(lambda: sees_cluster(surroundings), "Prometheus to see the cluster", timeout=120)
         until(
             lambda: not surroundings.prometheus.alerts() and not surroundings.alertmanager.alerts(),
             "the alerts of the last test to end",
-            timeout=90,
+            timeout=180,
         )
         surroundings.another_healer(environment)
         return surroundings
@@ -58,10 +63,42 @@ def stack(surroundings: Stack) -> Iterator[Starter]:
     surroundings.healer.stop()
 
 
+def sees_cluster(stack: Stack) -> bool:
+    """Whether Prometheus has read the state of the nodes."""
+    return bool(stack.prometheus.query("count(kube_node_info) > 0"))
+
+
+def await_healed(stack: Stack, pod: str) -> dict[str, Any]:
+    """The pod's healed episode; if it does not come, the error tells how far the alert got."""
+    try:
+        found = until(lambda: healed(stack, pod), "the pod to be healed", timeout=PATIENCE)
+    except BedError as error:
+        raise BedError(f"{error}\n{how_far(stack)}") from error
+    assert found is not None
+    return found
+
+
+def how_far(stack: Stack) -> str:
+    """What each station between fault and effect knows, one line each."""
+    episodes = stack.healer.episodes()
+    facts = [
+        [f["fact"]["kind"] for f in stack.healer.story(one["id"])["facts"]] for one in episodes
+    ]
+    return "\n".join(
+        (
+            f"Prometheus: {stack.prometheus.alerts()}",
+            f"Alertmanager: {stack.alertmanager.alerts()}",
+            f"healer: {episodes}",
+            f"facts: {facts}",
+            f"log: {stack.healer.process.tail() if stack.healer.process else ''}",
+        )
+    )
+
+
 def sicken(cluster: Cluster, namespace: str) -> dict[str, Any]:
     """Deploy six pods, poison one so that no container restart helps, and return it."""
     cluster.apply(*Service("web", namespace, replicas=6).objects())
-    until(lambda: all_ready(cluster, namespace, 6), "six pods to be Ready", timeout=60)
+    until(lambda: all_ready(cluster, namespace, 6), "six pods to be Ready", timeout=120)
     victim: dict[str, Any] = cluster.get("pods", "-n", namespace)["items"][0]
     poke(cluster, namespace, victim["metadata"]["name"], "/poison")
     return victim
@@ -105,7 +142,7 @@ def test_one_alert_heals_one_pod_once(
     it = stack()
     victim = sicken(real_cluster, namespace)
     name = victim["metadata"]["name"]
-    episode = until(lambda: healed(it, name), "the pod to be healed", timeout=90)
+    episode = await_healed(it, name)
     assert len(deletes(real_cluster, namespace, name)) == 1
     assert all_ready(real_cluster, namespace, 6)
     story = it.healer.story(episode["id"])
@@ -130,10 +167,13 @@ def test_a_kill_at_any_point_loses_nothing_and_does_nothing_twice(
     name = victim["metadata"]["name"]
     process = it.healer.process
     assert process is not None
-    until(lambda: not process.alive(), f"healer to die at {point}", timeout=90)
+    try:
+        until(lambda: not process.alive(), f"healer to die at {point}", timeout=PATIENCE)
+    except BedError as error:
+        raise BedError(f"{error}\n{how_far(it)}") from error
     it.healer.environment = {}
     it.healer.start()
-    until(lambda: healed(it, name), "the pod to be healed", timeout=120)
+    await_healed(it, name)
     assert len(deletes(real_cluster, namespace, name)) == 1
     assert all_ready(real_cluster, namespace, 6)
 
@@ -145,13 +185,13 @@ def test_sigterm_hands_over_and_the_next_one_goes_on(
     it = stack()
     victim = sicken(real_cluster, namespace)
     name = victim["metadata"]["name"]
-    until(lambda: deletes(real_cluster, namespace, name), "the deletion", timeout=90)
+    until(lambda: deletes(real_cluster, namespace, name), "the deletion", timeout=PATIENCE)
     process = it.healer.process
     assert process is not None
     os.kill(process.identity.pid, signal.SIGTERM)
     until(lambda: not process.alive(), "healer to end", timeout=25)
     it.healer.start()
-    until(lambda: healed(it, name), "the pod to be healed", timeout=90)
+    until(lambda: healed(it, name), "the pod to be healed", timeout=PATIENCE)
     assert len(deletes(real_cluster, namespace, name)) == 1
 
 
@@ -175,5 +215,5 @@ def test_paused_by_a_file_it_stays_paused_over_a_restart(
     until(held, "the episode to be held again", timeout=60)
     assert deletes(real_cluster, namespace, name) == []
     pause.unlink()
-    until(lambda: healed(it, name), "the pod to be healed", timeout=90)
+    until(lambda: healed(it, name), "the pod to be healed", timeout=PATIENCE)
     assert len(deletes(real_cluster, namespace, name)) == 1

@@ -134,6 +134,7 @@ class Answer:
     status: int
     seconds: float
     at: float  #: monotonic, when it came
+    text: str = ""  #: the beginning of the body: why it was refused
 
 
 class Sender:
@@ -152,11 +153,11 @@ class Sender:
         url = f"http://127.0.0.1:{self._served.ports['webhook']}/v1/alertmanager"
         try:
             async with self._http.post(url, data=body) as response:
-                await response.read()
+                text = (await response.text())[:200]
                 status = response.status
-        except aiohttp.ClientConnectionError:
-            status = 0
-        answer = Answer(status, now() - began, now())
+        except aiohttp.ClientConnectionError as error:
+            status, text = 0, repr(error)
+        answer = Answer(status, now() - began, now(), text)
         self.answers.append(answer)
         (self.acknowledged if status == 200 else self.refused).append(body)
         return answer

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests import stall
-from tests.faults.process import ROOT, Sender, Served, body
+from tests.faults.process import ROOT, Sender, Served, body, now
 
 PLANTED = """
 import asyncio, time
@@ -83,13 +83,21 @@ async def test_t15_a_real_process_logs_callbacks_that_are_slow(
         await stack.enter_async_context(served)
         sender = Sender(served, http)
         await sender.until_ready(200)
-        for _ in range(100):
-            assert (await sender.post(body())).status == 200
+        for alert in [body() for _ in range(100)]:  # as Alertmanager does: until it is taken
+            began = now()
+            while (answer := await sender.post(alert)).status != 200:
+                assert now() - began < 30, f"{answer}\n{_said(tmp_path)[-3000:]}"
         assert served.stop() == 0
-    said = "".join(path.read_text() for path in tmp_path.glob("healer-*.log"))
+    said = _said(tmp_path)
     slow = [line for line in said.splitlines() if "Executing" in line and " took " in line]
     assert any("planted" in line for line in slow), said[-2000:]
     ours = [float(line.split(" took ")[1].split()[0]) for line in slow if "planted" not in line]
     record_property(
-        "worst", f"slowest callback of a real process, start included: {max(ours, default=0.1)} s"
+        "worst",
+        f"slowest callback of a real process, start included: {max(ours, default=0.1)} s; "
+        f"{len(sender.refused)} of {len(sender.answers)} deliveries sent again",
     )
+
+
+def _said(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.glob("healer-*.log"))
