@@ -23,8 +23,12 @@ _TENDER = frozenset({"intent", "outcome", "commit", "delete", "evict", "patch", 
 _TENDER_FACTOR = 4.0
 
 
-#: Calls that change the cluster.
+#: Calls that change the cluster; requests of playbooks change whatever they call.
 _CHANGES = frozenset({"patch", "delete", "evict", "create", "request"})
+
+
+def _changes(what: str) -> bool:
+    return what in _CHANGES or what.startswith("http")
 
 
 @dataclass(slots=True)
@@ -87,7 +91,7 @@ class Line:
         if self.cut_since is not None:
             await self._lost(what)
         if roll >= trouble.any:
-            if what not in _CHANGES:  # what is sent is sent, also by a process that is frozen now
+            if not _changes(what):  # what is sent is sent, also by a process that is frozen now
                 await asyncio.sleep(0)  # noqa: TID251 - the others may be faster
                 self.process.check()
             done = await work()
@@ -107,7 +111,7 @@ class Line:
         roll -= trouble.freeze
         if roll < trouble.slow:
             self._happens("slow")
-            if what not in _CHANGES:
+            if not _changes(what):
                 await self._wait(self.dice.random() * trouble.slow_seconds)
             done = await work()
             await self._wait(self.dice.random() * trouble.slow_seconds)
