@@ -14,6 +14,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from healer.actions.registry import ACTIONS
 from healer.clients.assembly import (
@@ -21,8 +22,11 @@ from healer.clients.assembly import (
     open_cluster,
     open_http,
     open_leases,
+    open_metrics_api,
     open_notifiers,
     open_prometheus,
+    open_ranges,
+    open_workloads,
 )
 from healer.clients.notify.alertmanager import AlertmanagerNotifier
 from healer.domain.playbook import Mode
@@ -58,6 +62,9 @@ from healer.web.listeners import Server
 from healer.web.metrics import Instruments, MetricsListener, metered
 from healer.web.webhook import Webhook
 
+if TYPE_CHECKING:
+    from healer.scaling import ScalingPart
+
 _log = logging.getLogger(__name__)
 
 #: How long a drain may take; a pod's grace period is 30 s by default. Seconds.
@@ -89,6 +96,7 @@ class App:
     stopping: asyncio.Event
     elector: Elector | None = None  #: None: a single replica, which always leads
     terms: tuple[asyncio.Task[None], ...] = ()  #: the election's loops
+    scaling: "ScalingPart | None" = None  #: None: there are no scaling policies
 
     @property
     def ports(self) -> dict[str, int]:
@@ -107,6 +115,8 @@ class App:
         self.health.drain()
         await asyncio.gather(self._resign(), self._answer(), self.worker.drain(DRAIN_SECONDS))
         await _end(self.loops)
+        if self.scaling is not None:
+            await self.scaling.stop()
         await asyncio.gather(*(server.stop() for server in self.servers.values()))
         self.webhook.close()
 
@@ -162,7 +172,7 @@ async def start(
             settings, stack, wall, alerts=world.alerts,
             open_notices=lambda: telling.still_open(world),
         )  # fmt: skip
-    app = await _start(settings, world, library, notifiers, elector)
+    app = await _start(settings, world, library, notifiers, elector, stack)
     journal.subscribe(app.intake.wake)
     journal.subscribe(app.worker.wake)
     return app
@@ -245,6 +255,7 @@ async def _start(
     library: PlaybookLibrary,
     notifiers: Mapping[str, Notifier],
     elector: Elector | None,
+    stack: AsyncExitStack,
 ) -> App:
     clock = world.clock
     progress = Progress(clock)
@@ -298,11 +309,20 @@ async def _start(
             "leader": elector.holder if elector is not None else world.owner,
         },
     )  # fmt: skip
+    scaling = None
+    if settings.scaling.policies:
+        scaling = await _scaling(settings, stack, world, conditions, instruments)
+        rounds |= {"scaling": scaling.round}
     servers = {
         "webhook": await Server.start(
             webhook.application(), settings.listen.webhook, clock, "webhook"
         ),
-        "api": await Server.start(api.application(), settings.listen.api, clock, "api"),
+        "api": await Server.start(
+            api.application(None if scaling is None else scaling.routes.add_to),
+            settings.listen.api,
+            clock,
+            "api",
+        ),
         "health": await Server.start(health.application(), settings.listen.health, clock, "health"),
     }
 
@@ -321,6 +341,8 @@ async def _start(
     loops = begin(rounds)
     # Events are posted when there are any: nothing to report, so no promise.
     loops.append(asyncio.create_task(keep("events", announcer.round, clock=clock)))
+    if scaling is not None:  # … as for forecasts
+        loops.append(asyncio.create_task(keep("forecasts", scaling.desk.run, clock=clock)))
     loops.append(
         asyncio.create_task(
             keep("playbooks", lambda: _follow(library, worker, conditions, progress, clock),
@@ -330,8 +352,50 @@ async def _start(
     progress.expect("playbooks", _PROMISES["playbooks"])
     return App(
         settings, world, worker, intake, webhook, health, servers, progress, loops, asyncio.Event(),
-        elector, tuple(terms),
+        elector, tuple(terms), scaling,
     )  # fmt: skip
+
+
+async def _scaling(
+    settings: Settings,
+    stack: AsyncExitStack,
+    world: World,
+    conditions: Conditions,
+    instruments: Instruments,
+) -> "ScalingPart":
+    """Scaling with its clients, and the metrics API. What serves nobody is a condition."""
+    # numpy takes its time and its memory: only where forecasts are made.
+    from healer.scaling import ScalingPart, incidents, listening, paused
+    from scalers.apiserver import MetricsApi
+    from scalers.apiserver.contract import MetricsApiError
+    from scalers.collector import Collector
+    from scalers.forecast.desk import ForecastDesk
+    from scalers.service import Scaling
+
+    clock = world.clock
+    collector = Collector(await open_ranges(settings, stack, clock), clock)
+    desk = ForecastDesk(settings.scaling.state_path, clock)
+    made = Scaling(
+        collector, await open_workloads(settings, stack, clock), desk, clock,
+        incidents=lambda: incidents(world), paused=lambda: paused(world),
+    )  # fmt: skip
+    part = ScalingPart(
+        settings, world, made, collector, desk, conditions=conditions, instruments=instruments
+    )
+    part.read_policies()
+    if not settings.scaling.metrics_api.enabled:
+        return part
+    asked = await open_metrics_api(settings, stack, clock)
+    try:
+        part.metrics_api = await MetricsApi.start(
+            listening(settings), made, clock, authentication=asked, reviewer=asked,
+            api_services=asked,
+        )  # fmt: skip
+    except (MetricsApiError, OSError) as error:
+        # The healer goes on without: whoever scales must not stop whoever heals.
+        conditions.hold("metrics_api_stopped", f"the metrics API does not serve: {error}")
+        _log.error("the metrics API does not serve", extra={"error": str(error)})
+    return part
 
 
 async def _remind(notifiers: Mapping[str, Notifier], clock: Clock) -> None:

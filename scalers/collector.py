@@ -15,7 +15,7 @@ import numpy as np
 
 from healer.kernel.clock import Clock
 from scalers.ports import Answer, Followed, Measured, RangeSource, Reason, Refused, SourceError
-from scalers.series import DAY_SECONDS, STEP_SECONDS, Floats, Series, on_grid
+from scalers.series import DAY_SECONDS, STEP_SECONDS, Floats, Series, from_cells
 
 _log = logging.getLogger(__name__)
 
@@ -98,12 +98,14 @@ class Collector:
     def history(self, key: str) -> Series | None:
         """The past on the grid; None when nothing was measured yet."""
         kept = self._kept[key]
-        known = np.flatnonzero(np.isfinite(kept.grid))
-        if not len(known):
+        if not np.isfinite(kept.grid).any():
             return None
-        cells = kept.grid[known].tolist()
-        at = ((kept.first + known) * STEP_SECONDS).tolist()
-        return on_grid(list(zip(at, cells, strict=True)))
+        return from_cells(kept.first, kept.grid)
+
+    def known_until(self, key: str) -> float:
+        """End of the grid that was asked for; minus infinity: none was. Unix seconds."""
+        until = self._kept[key].until
+        return until * STEP_SECONDS if until >= 0 else -math.inf
 
     def recent_max(self, key: str, days: float) -> float | None:
         """The highest value of the last days; None when fewer than half of a day are known."""

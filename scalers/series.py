@@ -125,6 +125,20 @@ def on_grid(
     measured = np.full(last - first + 1, np.nan)
     for cell, values in cells.items():
         measured[cell - first] = float(np.mean(values))
+    return from_cells(first, measured, step)
+
+
+def from_cells(first: int, measured: Floats, step: float = STEP_SECONDS) -> Series:
+    """The series whose i-th point is cell `first + i`; NaN: it was not measured.
+
+    Gaps are bridged by straight lines; a long one teaches nothing. Raises ValueError when nothing
+    was measured.
+    """
+    known = np.flatnonzero(~np.isnan(measured))
+    if not len(known):
+        raise ValueError("a series needs at least one finite sample")
+    begin, end = int(known[0]), int(known[-1]) + 1
+    first, measured = first + begin, measured[begin:end]
     missing = np.isnan(measured)
     index = np.arange(len(measured))
     filled = np.interp(index, index[~missing], measured[~missing])
@@ -135,12 +149,8 @@ def on_grid(
 def _long_gaps(missing: Flags, bridged: int) -> Flags:
     """Where more than `bridged` points in a row are missing."""
     long = np.zeros_like(missing)
-    begin = None
-    for index, gone in enumerate([*missing.tolist(), False]):
-        if gone and begin is None:
-            begin = index
-        elif not gone and begin is not None:
-            if index - begin > bridged:
-                long[begin:index] = True
-            begin = None
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], missing, [False]]).astype(np.int8)))
+    for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        if end - begin > bridged:
+            long[begin:end] = True
     return long

@@ -5,6 +5,8 @@ from contextlib import AsyncExitStack
 from healer.clients.alertmanager import Alertmanager
 from healer.clients.http import OutgoingHttp
 from healer.clients.kube import KubeCluster, KubeLeases
+from healer.clients.kube.metrics_api import KubeMetricsApi
+from healer.clients.kube.scaling import KubeWorkloads
 from healer.clients.notify.alertmanager import AlertmanagerNotifier, OpenNotices
 from healer.clients.notify.email import Email
 from healer.clients.notify.pagerduty import PagerDuty
@@ -12,6 +14,7 @@ from healer.clients.notify.slack import Slack
 from healer.clients.notify.webhook import Webhook
 from healer.clients.outgoing import Access
 from healer.clients.prometheus import Prometheus
+from healer.clients.prometheus_range import PrometheusRanges
 from healer.errors import ConfigError
 from healer.kernel.clock import Clock
 from healer.ports import Alerts, Notifier
@@ -66,6 +69,38 @@ async def open_prometheus(
     )
     stack.push_async_callback(client.close)
     return client
+
+
+async def open_ranges(settings: Settings, stack: AsyncExitStack, clock: Clock) -> PrometheusRanges:
+    """Prometheus as the collector asks it. Its settings must be there."""
+    where = settings.prometheus
+    client = PrometheusRanges(
+        where.url, clock=clock, access=_access(where), timeout=where.timeout_seconds
+    )
+    stack.push_async_callback(client.close)
+    return client
+
+
+async def open_workloads(settings: Settings, stack: AsyncExitStack, clock: Clock) -> KubeWorkloads:
+    """What is scaled, on a connection of its own; nothing is sent yet."""
+    where = settings.kubernetes
+    found = await KubeWorkloads.open(
+        clock, kubeconfig=str(where.kubeconfig or ""), context=where.context
+    )
+    stack.push_async_callback(found.close)
+    return found
+
+
+async def open_metrics_api(
+    settings: Settings, stack: AsyncExitStack, clock: Clock
+) -> KubeMetricsApi:
+    """What the metrics API asks of the cluster, on a connection of its own."""
+    where = settings.kubernetes
+    found = await KubeMetricsApi.open(
+        clock, kubeconfig=str(where.kubeconfig or ""), context=where.context
+    )
+    stack.push_async_callback(found.close)
+    return found
 
 
 async def open_alertmanager(

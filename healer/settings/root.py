@@ -14,6 +14,7 @@ from healer.settings.conduct import (
     Worker,
 )
 from healer.settings.listen import Limits, Listen, Person, Source
+from healer.settings.scaling import Scaling
 from healer.settings.section import Name, Section
 from healer.settings.world import Alertmanager, Http, Kubernetes, Notifier, Prometheus
 
@@ -33,6 +34,7 @@ class Settings(Section):
     prometheus: Prometheus = Field(default=Prometheus(), description="Where PromQL is asked.")
     alertmanager: Alertmanager = Field(default=Alertmanager(), description="The level of alerts.")
     playbooks: Playbooks = Field(default=Playbooks(), description="What to do.")
+    scaling: Scaling = Field(default=Scaling(), description="What is scaled ahead of its load.")
     notifiers: dict[Name, Notifier] = Field(
         default_factory=dict, description="How people are told; the name is used by playbooks."
     )
@@ -63,6 +65,8 @@ class Settings(Section):
                     f"listen.{name}.host: {listener.host} can be reached from outside, and nobody "
                     f"has a credential; set {credential} or bind 127.0.0.1"
                 )
+        if self.scaling.policies and not self.prometheus.url:
+            raise ValueError("scaling.policies need prometheus.url, where demand is read; set it")
         if any(source.client_names for source in self.sources.values()):
             tls = self.listen.webhook.tls
             if tls is None or tls.client_ca_file is None:

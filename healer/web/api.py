@@ -87,8 +87,8 @@ class Api:
         self._about = about
         self._started_at = clock.now()
 
-    def application(self) -> web.Application:
-        """The aiohttp application with every route."""
+    def application(self, more: Callable[[web.Application], None] | None = None) -> web.Application:
+        """The aiohttp application with every route, and those that `more` adds."""
         application = web.Application(client_max_size=BODY_BYTES, middlewares=[self._guard])
         route = application.router
         route.add_get("/v1/episodes", self.episodes)
@@ -103,6 +103,8 @@ class Api:
         route.add_post("/v1/pauses", self.pause)
         route.add_delete("/v1/pauses/{id}", self.resume)
         route.add_post("/v1/breakers/{playbook}/reset", self.reset_breaker)
+        if more is not None:
+            more(application)
         return application
 
     # ------------------------------------------------------------------------------- gate

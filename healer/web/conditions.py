@@ -28,6 +28,10 @@ CONDITIONS = (
     "webhook_overloaded",
     "store_unavailable",
     "playbooks_rejected",
+    "scaling_policies_rejected",
+    "scaling_source_unavailable",
+    "scaling_cluster_unavailable",
+    "metrics_api_stopped",
 )
 
 

@@ -117,6 +117,33 @@ class Instruments:
             registry=on,
         )
         self.playbooks = Gauge("healer_playbooks", "Playbooks loaded.", registry=on)
+        self.scaling_demand = Gauge(
+            "healer_scaling_demand", "Demand as it was measured last.", ["policy"], registry=on
+        )
+        self.scaling_served = Gauge(
+            "healer_scaling_served",
+            "Demand that the HPA is told; absent while a value is refused.",
+            ["policy"],
+            registry=on,
+        )
+        self.scaling_forecast = Gauge(
+            "healer_scaling_forecast",
+            "Highest demand foreseen within the horizon: lead, 1h or 24h.",
+            ["policy", "horizon", "quantile"],
+            registry=on,
+        )
+        self.scaling_skill = Gauge(
+            "healer_scaling_forecast_skill",
+            "1 is perfect, 0 as good as yesterday's load; below -0.1 it is not served.",
+            ["policy"],
+            registry=on,
+        )
+        self.scaling_refused = Gauge(
+            "healer_scaling_refused",
+            "1 while no value is served, by reason.",
+            ["policy", "reason"],
+            registry=on,
+        )
 
     def call_failed(self, client: str, error: BaseException) -> None:
         """A call to `client` raised one of our errors."""
