@@ -77,6 +77,8 @@ class _Play:
         self.gossip = Gossip()
         self.injected = Injected()
         self.jumped = 0.0
+        self.dark: list[float] = []  #: when each outage of what tells of alerts began
+        self.lit = 0  #: how many of them are over
         self.calm = False
         self.trouble = {name: Trouble(**_fields(t)) for name, t in scenario.trouble.items()}
         self.mutation = mutation
@@ -279,10 +281,16 @@ class _Play:
         for peer in self.peers:
             peer.down = error
         self.prometheus.down = error
-        since = self.wall.now()
-        self.loop.call_later(event.seconds * 2, self._sight, since)
+        self.dark.append(self.wall.now())
+        self.loop.call_later(event.seconds * 2, self._sight)
 
-    def _sight(self, since: float) -> None:
+    def _sight(self) -> None:
+        """One outage is over; they answer again when no other lasts."""
+        self.lit += 1
+        if not self.dark or self.lit < len(self.dark):
+            return  # the calm came before, or another lasts
+        since = self.dark[0]
+        self.dark, self.lit = [], 0
         if self.prometheus.down is not None:
             self.say("world", "Alertmanager and Prometheus answer again")
             for replica in self.replicas:
@@ -362,7 +370,8 @@ class _Play:
         """All trouble ends: what is wrong from here on is healer's own."""
         self.say("world", "calm")
         self.calm = True
-        self._sight(self.wall.now())
+        self.lit = len(self.dark) - 1
+        self._sight()
         for name in self.trouble:
             for field_name, value in _fields(_CALM).items():
                 setattr(self.trouble[name], field_name, value)
