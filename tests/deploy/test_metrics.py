@@ -6,6 +6,7 @@ from pathlib import Path
 
 from healer.cli.rights import rules
 from healer.clients.kube.metrics_api import REVIEW, TRUST
+from healer.clients.kube.scaling import LOOK
 from scalers.apiserver import Listening
 from scalers.apiserver.routes import VERSIONS
 from tests.deploy.rendered import DEPLOY, base, compose, of_kind, pod_of, the
@@ -51,11 +52,12 @@ def test_the_service_leads_to_the_listener(tmp_path: Path) -> None:
 
 
 def test_it_grants_what_the_client_needs_and_no_more(tmp_path: Path) -> None:
-    """Reviews everywhere, its own APIServices by name, one Role of kube-system: to healer only."""
+    """Reviews everywhere, its own APIServices by name, lists of what is scaled, one Role of
+    kube-system: to healer only."""
     objects = compose(tmp_path, ["metrics"])
     role = the(objects, "ClusterRole", "healer-metrics")
     named = [{**rule, "resourceNames": list(Listening().api_services)} for rule in rules(TRUST)]
-    assert role["rules"] == [*rules([REVIEW]), *named]
+    assert role["rules"] == [*rules([REVIEW]), *named, *rules(LOOK)]
     before = {(o["kind"], o["metadata"]["name"]) for o in base()}
     bindings = [
         o for kind in ("ClusterRoleBinding", "RoleBinding") for o in of_kind(objects, kind)
