@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.stamp-$(shell cat requirements/dev.txt pyproject.toml 2>/dev/
 NODES  ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle bench-takeover bench-runs bench-forecast bench-metrics bench-replay chaos-crash simulate chaos chaos-experiments chaos-staging schema lock clean
+.PHONY: help setup check format test test-fast demo cluster cluster-down bench-ingest bench-react bench-idle bench-takeover bench-runs bench-forecast bench-metrics bench-policies bench-replay chaos-crash simulate chaos chaos-experiments chaos-staging schema lock clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench-replay: setup ## violations and pod-hours of each scaling policy on past l
 
 bench-metrics: setup ## the metrics API, direct and through a real API server, against its bars
 	@$(BIN)/python -m bench.metrics
+
+bench-policies: setup ## a thousand scaling policies in one healer, against their bars (a quarter of an hour)
+	@$(BIN)/python -m bench.policies
 
 bench-runs: setup ## three-step runs on both journals, beside DBOS Transact: throughput against its bars
 	@$(BIN)/python -m bench.runs

@@ -382,7 +382,7 @@ async def _scaling(
     part = ScalingPart(
         settings, world, made, collector, desk, conditions=conditions, instruments=instruments
     )
-    part.read_policies()
+    await part.read_policies()
     if not settings.scaling.metrics_api.enabled:
         return part
     asked = await open_metrics_api(settings, stack, clock)

@@ -1,5 +1,6 @@
 """Scaling inside the daemon: policies' files, rounds, servers, and the shared kill switch."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from scalers.service import Scaling
 
 _log = logging.getLogger(__name__)
 
+#: How often the policies' files are looked at. Seconds.
+FILES_SECONDS = 2.0
 #: Of so many runs that are under way it is seen which namespaces they heal.
 RUNS_MAX = 1000
 
@@ -51,16 +54,17 @@ class ScalingPart:
         self._conditions = conditions
         self._instruments = instruments
         self._seen: tuple[tuple[str, int, int], ...] | None = None
+        self._faulty = ""  #: what is wrong with the files that were read last
         self._policies: tuple[ScalingPolicy, ...] = ()
         self.metrics_api: MetricsApi | None = None
 
     async def round(self) -> None:
-        """Policies when their files changed, then every metric; then wait for the next time."""
-        self.read_policies()
+        """Every metric; then wait for the next time, or for other policies."""
         await self.scaling.round()
         for name, problem in (
             ("scaling_source_unavailable", self._collector.problem),
             ("scaling_cluster_unavailable", self.scaling.problem),
+            ("scaling_policies_rejected", self._faulty),
         ):
             if problem:
                 self._conditions.hold(name, problem[:2000])
@@ -68,26 +72,35 @@ class ScalingPart:
                 self._conditions.clear(name)
         show(self._instruments, self.scaling.told)
         clock = self._world.clock
-        # Every replica looks at the same moments, and so sees the same.
-        await clock.sleep(ROUND_SECONDS - clock.now() % ROUND_SECONDS)
+        # Every replica looks at the same moments, and so sees the same; new policies at once.
+        ends = clock.now() // ROUND_SECONDS * ROUND_SECONDS + ROUND_SECONDS
+        while not await self.read_policies() and (left := ends - clock.now()) > 0:
+            await clock.sleep(min(left, FILES_SECONDS))
 
-    def read_policies(self) -> None:
-        """Take the policies of the files; a faulty set is shown and not taken."""
+    async def read_policies(self) -> bool:
+        """Whether the files have other policies than before; a faulty set is shown and not taken.
+
+        In a thread: a thousand files take seconds to parse.
+        """
         try:
-            seen = tuple(_stamp(file) for file in playbook_files(self._paths))
+            seen = await asyncio.to_thread(_stamps, self._paths)
             if seen == self._seen:
-                return
-            policies = load_policies(self._paths)
+                return False
+            self._seen = seen
+            policies = await asyncio.to_thread(load_policies, self._paths)
         except (PlaybookSetError, ConfigError, OSError) as error:
             if self._conditions.hold("scaling_policies_rejected", str(error)[:2000]):
                 _log.error("scaling policies are not taken", extra={"error": str(error)[:2000]})
-            return
-        self._seen = seen
+            self._faulty = str(error)[:2000]
+            return False
+        self._faulty = ""
         self._conditions.clear("scaling_policies_rejected")
-        if policies != self._policies:
-            self._policies = policies
-            self.scaling.follow(policies)
-            _log.info("scaling policies", extra={"policies": [one.name for one in policies]})
+        if policies == self._policies:
+            return False
+        self._policies = policies
+        self.scaling.follow(policies)
+        _log.info("scaling policies", extra={"policies": len(policies)})
+        return True
 
     async def stop(self) -> None:
         """End the server and the forecaster's process."""
@@ -138,6 +151,7 @@ async def paused(world: World) -> Mapping[str, str]:
     return found
 
 
-def _stamp(file: Path) -> tuple[str, int, int]:
-    found = file.stat()
-    return str(file), found.st_mtime_ns, found.st_size
+def _stamps(paths: tuple[Path, ...]) -> tuple[tuple[str, int, int], ...]:
+    """What changes when a file does."""
+    files = [(file, file.stat()) for file in playbook_files(paths)]
+    return tuple((str(file), found.st_mtime_ns, found.st_size) for file, found in files)

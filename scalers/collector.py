@@ -8,7 +8,7 @@ than its policy allows, with the time at which it was true.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 ROUND_SECONDS = 15.0
 #: How much past is read at the beginning, and how much is kept. Days.
 BACKFILL_DAYS, KEPT_DAYS = 15, 22
+#: The past of so many queries is asked for at once, and for so long in one round. The values of now
+#: come first; at the start the past of a thousand queries takes several rounds.
+TOGETHER, PAST_SECONDS = 128, 8.0
 #: Points of the grid that are asked for again each time: a rule may have been written late.
 AGAIN = 2
 #: When Prometheus last took any sample. A selector gives a sample for five minutes after the last
@@ -64,10 +67,16 @@ class Collector:
             self._kept[one.key] = known
 
     async def round(self) -> None:
-        """Read values, and every five minutes the grid. What fails is kept as its reason."""
+        """Read the values of now. What fails is kept as its reason."""
+        await self._asking(self._values)
+
+    async def past(self) -> None:
+        """Read of the past what is missing, for as long as `PAST_SECONDS`; the rest next time."""
+        await self._asking(self._grids)
+
+    async def _asking(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self._values()
-            await self._grids()
+            await work()
         except SourceError as error:
             if not self.problem:
                 _log.warning("Prometheus cannot be asked", extra={"error": str(error)})
@@ -144,14 +153,21 @@ class Collector:
             if kept.until < last:
                 start = oldest if kept.until < 0 else max(oldest, kept.until + 1 - AGAIN)
                 by_start.setdefault(start, []).append(kept)
+        until = self._clock.monotonic() + PAST_SECONDS
         for start, some in by_start.items():
-            given = await self._source.ranges(
-                [kept.followed.query for kept in some],
-                start * STEP_SECONDS, last * STEP_SECONDS, STEP_SECONDS,
-            )  # fmt: skip
-            for kept, answer in zip(some, given, strict=True):
-                if isinstance(answer, Answer) and len(answer.points) <= 1:
-                    _extend(kept, answer, start, last)
+            for first in range(0, len(some), TOGETHER):
+                if self._clock.monotonic() > until:
+                    return
+                await self._grid(some[first : first + TOGETHER], start, last)
+
+    async def _grid(self, some: Sequence[_Kept], start: int, last: int) -> None:
+        given = await self._source.ranges(
+            [kept.followed.query for kept in some],
+            start * STEP_SECONDS, last * STEP_SECONDS, STEP_SECONDS,
+        )  # fmt: skip
+        for kept, answer in zip(some, given, strict=True):
+            if isinstance(answer, Answer) and len(answer.points) <= 1:
+                _extend(kept, answer, start, last)
 
 
 def _taken(pulse: Answer | SourceError) -> float | None:

@@ -130,6 +130,7 @@ class Scaling:
             off = paused.get("") or paused.get(policy.workload.namespace, "")
             self.told[policy.name] = self._tell(policy, standing, frozen, off)
             await asyncio.sleep(0)  # noqa: TID251 - a thousand policies must not delay an answer
+        await self._collector.past()
 
     async def _look(
         self, policies: Sequence[ScalingPolicy]

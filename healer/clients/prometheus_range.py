@@ -45,6 +45,7 @@ class PrometheusRanges:
         self._clock = clock
         self._timeout = timeout
         self._alone: dict[str, None] = {}
+        self._fits: dict[str, bool] = {}  #: whether a query can be joined with others
         self.requests = 0  #: HTTP requests made so far
 
     async def ranges(
@@ -54,6 +55,9 @@ class PrometheusRanges:
         found: _Found = {}
         deadline = self._clock.monotonic() + 2 * self._timeout
         gate = asyncio.Semaphore(PARALLEL)
+        unknown = [query for query in dict.fromkeys(queries) if query not in self._fits]
+        # Tokens of a thousand queries take half a second.
+        self._fits |= await asyncio.to_thread(_fitting, unknown)
         together, apart = self._sorted(queries)
         most = max(1, int(POINTS_IN_ONE // ((end - start) / step + 1)))
         batches = [
@@ -75,8 +79,10 @@ class PrometheusRanges:
         together: list[str] = []
         apart: list[str] = []
         for query in dict.fromkeys(queries):
-            single = query in self._alone or not joinable(query)
+            single = query in self._alone or not self._fits[query]
             (apart if single else together).append(query)
+        if len(self._fits) > 4 * len(together) + REMEMBERED:
+            self._fits = {query: self._fits[query] for query in queries}
         return together, apart
 
     async def _batch(
@@ -144,6 +150,10 @@ class PrometheusRanges:
         if kind in {"timeout", "canceled"}:
             raise TimedOut(f"prometheus: {words}")
         self._http.refuse(reply, words)
+
+
+def _fitting(queries: Sequence[str]) -> dict[str, bool]:
+    return {query: joinable(query) for query in queries}
 
 
 class _Unasked(SourceError):

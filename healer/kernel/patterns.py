@@ -7,6 +7,7 @@ Alertmanager's RE2 does not; what it refuses (references, look-around) is refuse
 import importlib
 import math
 import re
+import warnings
 from typing import Any
 
 #: Ways to match that a pattern may leave open, as a power of two: three free repetitions and a bit.
@@ -21,8 +22,15 @@ _sre: Any = importlib.import_module("re._parser")
 def check_pattern(text: str) -> None:
     """Raises ValueError for what is no regular expression, or could take very long."""
     try:
-        re.compile(text)
-        tree = _sre.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)
+            re.compile(text)
+            tree = _sre.parse(text)
+    except FutureWarning as warning:
+        raise ValueError(
+            f"{text[:80]!r} may mean something else to a later Python ({warning}); put a backslash "
+            "before each `[`, `-`, `&`, `~` and `|` inside of brackets"
+        ) from warning
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{text[:80]!r} is not a regular expression: {error}") from error
     bits = _bits(tree, text)

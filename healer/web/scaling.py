@@ -86,6 +86,7 @@ def shown(told: Told) -> Mapping[str, Any]:
         "replicas": told.standing.replicas,
         "replicas_wanted": told.decision.replicas,
         "lead_seconds": told.lead_seconds,
+        "forecast_at": None if told.forecast is None else told.forecast.at,
         "no_forecast": told.why_no_forecast,
         "not_masked": told.not_taught,
         "why": told.decision.why(),

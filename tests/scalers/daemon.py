@@ -81,6 +81,7 @@ class Prometheus:
 
     folder: Path
     target: int
+    retention: str = "1d"
     port: int = field(default_factory=free_port)
     process: Process | None = None
     starts: int = 0
@@ -105,6 +106,7 @@ class Prometheus:
             [
                 str(binary("prometheus")), f"--config.file={self.folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={self.folder / 'data'}",
+                f"--storage.tsdb.retention.time={self.retention}",
                 f"--web.listen-address={LOOPBACK}:{self.port}",
             ],
             log=self.folder / f"log-{self.starts}",

@@ -77,6 +77,7 @@ async def test_the_newest_value_and_the_past_are_known_after_one_round(
     it = following(source, clock, web='load{service="web"}')
     assert refused(it.measured("web")).reason is Reason.NOT_YET
     await it.round()
+    await it.past()
     found = it.measured("web")
     assert found.at == END - 7200
     assert found.value == pytest.approx(demand(found.at), abs=1e-3)
@@ -93,11 +94,11 @@ async def test_the_past_grows_and_is_what_a_restart_would_read(source: Prometheu
     clock = FakeClock(END - 7200)
     it = following(source, clock, web='load{service="web"}')
     for _ in range(60):
-        await it.round()
+        await it.past()
         clock.advance(60)
-    await it.round()
+    await it.past()
     fresh = following(source, clock, web='load{service="web"}')
-    await fresh.round()
+    await fresh.past()
     ran, new = it.history("web"), fresh.history("web")
     assert ran is not None
     assert new is not None
@@ -113,6 +114,7 @@ async def test_what_is_no_demand_is_refused_and_spoils_nothing_else(
     it.follow([Followed(key, query) for key, (query, _) in FAULTS.items()]
               + [Followed("web", 'load{service="web"}')])  # fmt: skip
     await it.round()
+    await it.past()
     found = {key: refused(it.measured(key)).reason for key in FAULTS}
     assert found == {key: reason for key, (_, reason) in FAULTS.items()}
     assert it.measured("web").value == pytest.approx(demand(END - 7200), abs=1e-3)

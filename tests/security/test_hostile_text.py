@@ -39,6 +39,13 @@ def test_ordinary_patterns_pass(pattern: str) -> None:
     check_pattern(pattern)
 
 
+@pytest.mark.parametrize("pattern", ["[0&&1]", "[0--1]", "[[a]", "[a||b]", "[a~~b]"])
+def test_a_pattern_that_a_later_python_reads_otherwise_is_refused(pattern: str) -> None:
+    """What `re` warns of is no surprise after an upgrade but an error now, with the remedy."""
+    with pytest.raises(ValueError, match="backslash"):
+        check_pattern(pattern)
+
+
 @pytest.mark.parametrize("pattern", [".*.*.*x", "a*a*a*b", ".*a.*a.*b"])
 @pytest.mark.may_stall
 def test_the_worst_pattern_that_passes_ends(pattern: str) -> None:
