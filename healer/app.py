@@ -365,7 +365,7 @@ async def _scaling(
 ) -> "ScalingPart":
     """Scaling with its clients, and the metrics API. What serves nobody is a condition."""
     # numpy takes its time and its memory: only where forecasts are made.
-    from healer.scaling import ScalingPart, incidents, listening, paused
+    from healer.scaling import ScalingPart, healed_before, incidents, listening, paused
     from scalers.apiserver import MetricsApi
     from scalers.apiserver.contract import MetricsApiError
     from scalers.collector import Collector
@@ -378,6 +378,7 @@ async def _scaling(
     made = Scaling(
         collector, await open_workloads(settings, stack, clock), desk, clock,
         incidents=lambda: incidents(world), paused=lambda: paused(world),
+        before=await healed_before(world),
     )  # fmt: skip
     part = ScalingPart(
         settings, world, made, collector, desk, conditions=conditions, instruments=instruments

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from healer.domain.episode import EpisodeState
@@ -17,9 +17,11 @@ from healer.web.conditions import Conditions
 from healer.web.metrics import Instruments
 from healer.web.scaling import ScalingRoutes, show
 from scalers.apiserver import Listening, MetricsApi
-from scalers.collector import ROUND_SECONDS, Collector
+from scalers.collector import KEPT_DAYS, ROUND_SECONDS, Collector
 from scalers.forecast.desk import ForecastDesk
+from scalers.masking import Disturbance
 from scalers.policy import ScalingPolicy
+from scalers.series import DAY_SECONDS
 from scalers.service import Scaling
 
 _log = logging.getLogger(__name__)
@@ -131,6 +133,26 @@ async def incidents(world: World) -> Mapping[str, str]:
         for one in running
         if one.labels.get("namespace")
     }
+
+
+async def healed_before(world: World) -> Mapping[str, Sequence[Disturbance]]:
+    """By namespace: what was healed in the past that forecasts learn from."""
+    since = world.clock.now() - KEPT_DAYS * DAY_SECONDS
+    try:
+        closed = await world.store.episodes(
+            EpisodeFilter(states=(EpisodeState.CLOSED,), limit=RUNS_MAX)
+        )
+    except HealerError as error:
+        _log.warning("incidents of the past teach forecasts", extra={"error": str(error)})
+        return {}
+    found: dict[str, list[Disturbance]] = {}
+    for one in closed:
+        namespace, ends = one.labels.get("namespace", ""), one.closed_at
+        if namespace and one.runs and ends is not None and since < ends >= one.opened_at:
+            found.setdefault(namespace, []).append(
+                Disturbance(one.opened_at, ends, f"incident {one.name}")
+            )
+    return found
 
 
 async def paused(world: World) -> Mapping[str, str]:

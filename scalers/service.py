@@ -79,11 +79,14 @@ class Scaling:
         *,
         incidents: Callable[[], Awaitable[Mapping[str, str]]] = _nothing,
         paused: Callable[[], Awaitable[Mapping[str, str]]] = _nothing,
+        before: Mapping[str, Sequence[Disturbance]] | None = None,
     ) -> None:
         """By namespace: `incidents` tells what is being healed, `paused` why prediction is off.
 
-        The empty namespace in `paused` is every namespace.
+        The empty namespace in `paused` is every namespace. `before` are the incidents that ended
+        before this process began: they teach nothing either.
         """
+        self._before = dict(before or {})
         self._collector = collector
         self._workloads = workloads
         self._desk = desk
@@ -204,7 +207,8 @@ class Scaling:
             return None, ""
         key = _key(policy)
         lasting = [memory.disturbed] if memory.disturbed else []
-        masked = masking([*memory.disturbances, *lasting], self._clock.now())
+        before = self._before.get(policy.workload.namespace, ())
+        masked = masking([*before, *memory.disturbances, *lasting], self._clock.now())
         until = self._collector.known_until(key)
         if until > memory.offered and (history := self._collector.history(key)) is not None:
             identity = f"{policy.query}\n{wanted.quantile}"
