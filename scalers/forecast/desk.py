@@ -132,13 +132,11 @@ class ForecastDesk:
         await self._replace()
 
     async def _process(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            # Never forked: a copy of an event loop and of its threads' locks is no process.
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(1, context, initializer=worker.settle)
-            loop = asyncio.get_running_loop()
-            self.pid = await loop.run_in_executor(self._pool, os.getpid)
-        return self._pool
+        pool = self._pool
+        if pool is None:
+            pool, self.pid = await asyncio.to_thread(_begun)
+            self._pool = pool
+        return pool
 
     async def _replace(self) -> None:
         pool, self._pool = self._pool, None
@@ -150,3 +148,11 @@ class ForecastDesk:
                 os.kill(self.pid, signal.SIGKILL)
             self.pid = 0
         await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
+
+
+def _begun() -> tuple[ProcessPoolExecutor, int]:
+    """The worker process, ready, and its id. Takes about half a second."""
+    # Never forked: a copy of an event loop and of its threads' locks is no process.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(1, context, initializer=worker.settle)
+    return pool, pool.submit(os.getpid).result()
