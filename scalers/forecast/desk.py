@@ -132,11 +132,11 @@ class ForecastDesk:
         await self._replace()
 
     async def _process(self) -> ProcessPoolExecutor:
-        pool = self._pool
-        if pool is None:
-            pool, self.pid = await asyncio.to_thread(_begun)
-            self._pool = pool
-        return pool
+        if self._pool is not None:
+            return self._pool
+        made, self.pid = await asyncio.to_thread(_begun)
+        self._pool = made
+        return made
 
     async def _replace(self) -> None:
         pool, self._pool = self._pool, None
