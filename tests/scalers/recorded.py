@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -96,11 +97,22 @@ class Sync:
     values: list[float | None] = field(default_factory=list)
 
 
-def disagreements(scenario: Scenario, syncs: list[Sync]) -> list[str]:
-    """Where our autoscaler, given what the controller saw, would have done something else."""
+def disagreements(
+    scenario: Scenario, syncs: list[Sync], *, late: Sequence[float] = (0.0,)
+) -> list[str]:
+    """Where our autoscaler, given what the controller saw, would have done something else.
+
+    The controller reads its clock after the metrics that we saw it ask for: at the edge of a window
+    it may be `late` (seconds; the first that agrees counts).
+    """
     hpa, out = scenario.hpa(), []
     for index, (sync, after) in enumerate(pairwise(syncs)):
-        ours = hpa.sync(sync.at, sync.current, [Reading(value, TARGET) for value in sync.values])
+        readings = [Reading(value, TARGET) for value in sync.values]
+        tried = []
+        for seconds in late:
+            one = deepcopy(hpa)
+            tried.append((one.sync(sync.at + seconds, sync.current, readings), one))
+        ours, hpa = next((t for t in tried if t[0] == after.current), tried[0])
         if ours != after.current:
             out.append(
                 f"{scenario.name}, sync {index} at {sync.at - syncs[0].at:.2f} s: of "

@@ -147,4 +147,6 @@ def test_the_real_controller_does_what_ours_does(scaled: Town) -> None:
     recording = {name: syncs[: SYNCS + 1] for name, syncs in recorder.syncs.items()}
     if os.environ.get("HPA_RECORD"):
         save(recording)
-    assert [d for one in SCENARIOS for d in disagreements(one, recording[one.name])] == []
+    late = (0.0, 0.25, 0.5, 1.0)  # on a machine that is busy, too
+    found = [d for one in SCENARIOS for d in disagreements(one, recording[one.name], late=late)]
+    assert found == []
