@@ -68,21 +68,22 @@ class Collector:
 
     async def round(self) -> None:
         """Read the values of now. What fails is kept as its reason."""
-        await self._asking(self._values)
+        if await self._asked(self._values):
+            self.problem = ""
 
     async def past(self) -> None:
         """Read of the past what is missing, for as long as `PAST_SECONDS`; the rest next time."""
-        await self._asking(self._grids)
+        await self._asked(self._grids)
 
-    async def _asking(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _asked(self, work: Callable[[], Awaitable[None]]) -> bool:
         try:
             await work()
         except SourceError as error:
             if not self.problem:
                 _log.warning("Prometheus cannot be asked", extra={"error": str(error)})
             self.problem = str(error)
-        else:
-            self.problem = ""
+            return False
+        return True
 
     def measured(self, key: str) -> Measured:
         """The newest value, or why there is none. Raises KeyError for what is not followed."""

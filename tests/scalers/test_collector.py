@@ -171,6 +171,8 @@ async def test_a_prometheus_that_is_down_is_named_once_the_value_is_too_old(url:
     it._source = gone
     clock.advance(60)
     await it.round()
+    await it.past()  # nothing of it is missing yet, so nobody is asked
+    assert it.problem
     assert it.measured("web").value == pytest.approx(demand(END - 7200), abs=1e-3)
     clock.advance(61)
     await it.round()
